@@ -1,0 +1,1 @@
+"""What a network does: signals, operations."""

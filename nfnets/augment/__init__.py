@@ -1,0 +1,1 @@
+"""Batch to augmented batch: pure JAX, inside the train step."""

@@ -1,0 +1,33 @@
+"""What all entry points share: how they end."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from nfnets import errors
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Runs `main` and exits with its status, errors of users as one line.
+
+  Args:
+    main: the program; returns its exit status (None means 0).
+
+  Raises:
+    SystemExit: always. 1 after a `UserError`, which is printed on stderr
+      without a traceback; 130 after Ctrl-C; else what `main` returns.
+  """
+  try:
+    status = main() or 0
+    sys.stdout.flush()
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    status = 1
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    status = 130
+  except BrokenPipeError:
+    # The reader (head, less) went away: not an error of ours.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    status = 0
+  sys.exit(status)

@@ -1,0 +1,1 @@
+"""Bytes to batches, on the host. No JAX here."""

@@ -1,0 +1,1 @@
+"""Gradients to updates, on any pytree."""
