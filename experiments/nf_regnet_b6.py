@@ -1,0 +1,15 @@
+"""NF-RegNet-B6 on ImageNet: 448 pixels, tested at 528, 360 epochs.
+
+  python -m nfnets.experiment --config=experiments/nf_regnet_b6.py
+
+Meant for 32 accelerator cores, batch 1024. Recipe of arXiv 2101.08692 as its
+released code states it: MixUp and CutMix, no clipping.
+The released settings name no weight decay for this size: B5's is used.
+No table of results was at hand, so no figure stands here. Not trained here.
+"""
+
+from nfnets import recipes
+
+
+def get_config():
+  return recipes.imagenet_nf_regnet('nf_regnet_b6')
