@@ -1,0 +1,65 @@
+"""Logits and soft labels to a loss and to hits, per example."""
+
+import jax
+import jax.numpy as jnp
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Cross-entropy between soft labels and the softmax of the logits.
+
+  Args:
+    logits: float[B, K], any float dtype; taken to float32 first.
+    labels: float[B, K], a distribution over the classes in each row.
+
+  Returns:
+    float32[B], in nats, one value per example.
+
+  Raises:
+    ValueError: the shapes differ.
+  """
+  if logits.shape != labels.shape:
+    raise ValueError(
+      f'logits {logits.shape} and soft labels {labels.shape} differ in shape'
+    )
+  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  return -jnp.sum(labels.astype(jnp.float32) * log_probs, axis=-1)
+
+
+def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
+  """Moves a share of each label's mass to the uniform distribution.
+
+  Applied after mixing, so that mixed targets are smoothed once.
+
+  Args:
+    labels: float[..., K], a distribution over the classes in the last axis.
+    smoothing: the share in [0, 1); 0.1 in the published recipes.
+
+  Returns:
+    float[..., K]: (1 - smoothing) * labels + smoothing / K.
+
+  Raises:
+    ValueError: `smoothing` is outside [0, 1).
+  """
+  if not 0 <= smoothing < 1:
+    raise ValueError(f'smoothing must be in [0, 1), got {smoothing}')
+  return labels * (1 - smoothing) + smoothing / labels.shape[-1]
+
+
+def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+  """Whether the true class is among the k highest logits.
+
+  Equal logits count in the order of their class, as in `argmax`. A class whose
+  logit is not finite is never correct.
+
+  Args:
+    logits: float[B, K].
+    labels: int[B], the true classes.
+    k: how many guesses count; where K < k, all K do.
+
+  Returns:
+    bool[B].
+  """
+  _, guesses = jax.lax.top_k(logits, min(k, logits.shape[-1]))
+  own = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+  hit = jnp.any(guesses == labels[:, None], axis=-1)
+  return hit & jnp.isfinite(own)

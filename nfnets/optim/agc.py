@@ -1,0 +1,169 @@
+"""Adaptive gradient clipping: each unit's gradient against its weights."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+# Axes that one unit spans, by the rank of its parameter. Weights keep their
+# output channels last: linear [in, out], convolutions [..., in, out]. A scalar
+# (skip gain) or a vector (gain, bias) is one unit as a whole.
+UNIT_AXES: dict[int, tuple[int, ...]] = {
+  0: (),
+  1: (0,),
+  2: (0,),
+  3: (0, 1),
+  4: (0, 1, 2),
+  5: (0, 1, 2, 3),
+}
+# Keeps 0 / 0 out of the scale; a norm this small is never above its limit.
+_MIN_NORM = 1e-6
+
+Mask = Any | Callable[[Any], Any]
+
+
+class AdaptiveGradClipState(NamedTuple):
+  """What the last update did.
+
+  Attributes:
+    clipped: float32[], the share of the units under clipping whose gradient
+      was scaled down. Units that the mask leaves out are not counted.
+  """
+
+  clipped: jax.Array
+
+
+def unitwise_norm(x: jax.Array) -> jax.Array:
+  """L2 norm of every unit of a parameter or of its gradient.
+
+  Args:
+    x: float[], float[n], float[in, out] or float[..., in, out] with one to
+      three spatial axes.
+
+  Returns:
+    float32, whatever the dtype of `x`: the norms, with the axes of the unit
+    kept as 1 (`UNIT_AXES`), so that they broadcast against `x`.
+
+  Raises:
+    ValueError: a rank above 5, whose units nothing states.
+  """
+  if x.ndim not in UNIT_AXES:
+    raise ValueError(
+      f'no unit axes are known for a parameter of shape {x.shape}: '
+      f'rank {x.ndim} is not in 0 ... {max(UNIT_AXES)}'
+    )
+  squares = jnp.square(x.astype(jnp.float32))
+  return jnp.sqrt(jnp.sum(squares, axis=UNIT_AXES[x.ndim], keepdims=True))
+
+
+def adaptive_grad_clip(
+  clipping: float = 0.01, eps: float = 1e-3, mask: Mask | None = None
+) -> optax.GradientTransformation:
+  """Clips each unit's gradient to a share of the norm of its weights.
+
+  A unit with gradient G and weights W is scaled by clipping * max(|W|, eps) /
+  |G| where that is below 1. Norms are taken in float32 and the result has the
+  gradient's dtype. A zero gradient stays zero; one that is not finite stays
+  not finite, in its whole unit where it is NaN.
+
+  Equal to `optax.adaptive_grad_clip` on scalars, vectors, linear weights and
+  2-D or 3-D kernels. Different on purpose:
+
+  * Rank 3 is a 1-D convolution [width, in, out] whose units are its filters
+    (axes 0 and 1). Optax and the published code reduce axis 0 alone, which
+    clips every (in, out) pair of taps by itself.
+  * Units follow from the rank alone. Optax and the published code look at the
+    shape without its 1s, so that a (1, C) matrix, a (1, 1, 1, C) kernel, or
+    the (1, 1, 1, C) scale of a batch normalization is one unit; here it has C
+    units, as it would with a second input channel.
+  * Norms are float32 for bfloat16 gradients, where optax sums in bfloat16.
+  * `mask` leaves parameters out, and the state says how many units were
+    clipped.
+
+  A gain that starts at 0, such as the skip gain, is held by `eps`: its
+  gradient is at most clipping * eps until it has grown to `eps`.
+
+  Args:
+    clipping: the largest |G| / |W|; 0.01 is advised for batches of 1024-4096
+      with SGD, larger values for smaller batches.
+    eps: the least norm that a unit's weights count with, so that weights that
+      start at zero can move.
+    mask: pytree of bool like the parameters (or a function from the
+      parameters to one), True where gradients are clipped. None clips all.
+
+  Returns:
+    A transformation whose state is `AdaptiveGradClipState`.
+
+  Raises:
+    ValueError: `clipping` or `eps` is not positive.
+
+  References:
+    Brock et al., `High-Performance Large-Scale Image Recognition Without
+    Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.1,
+    equation 3.
+  """
+  if not clipping > 0:
+    raise ValueError(f'clipping must be above 0, got {clipping}')
+  if not eps > 0:
+    raise ValueError(f'eps must be above 0, got {eps}')
+
+  def init_fn(params: Any) -> AdaptiveGradClipState:
+    del params
+    return AdaptiveGradClipState(clipped=jnp.zeros((), jnp.float32))
+
+  def update_fn(
+    updates: Any, state: AdaptiveGradClipState, params: Any = None
+  ) -> tuple[Any, AdaptiveGradClipState]:
+    del state
+    if params is None:
+      raise ValueError('adaptive_grad_clip needs the parameters, got None')
+    grads, treedef = jax.tree.flatten(updates)
+    weights = treedef.flatten_up_to(params)
+    applies = [True] * len(grads)
+    if mask is not None:
+      tree = mask(params) if callable(mask) else mask
+      applies = treedef.flatten_up_to(tree)
+    clipped, units = jnp.zeros((), jnp.float32), 0
+    for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
+      if applies[i]:
+        grads[i], above = _clip(grad, weight, clipping, eps)
+        clipped += jnp.sum(above, dtype=jnp.float32)
+        units += above.size
+    share = clipped / max(units, 1)
+    return treedef.unflatten(grads), AdaptiveGradClipState(clipped=share)
+
+  return optax.GradientTransformation(init_fn, update_fn)
+
+
+def clipped_share(opt_state: chex.ArrayTree) -> jax.Array:
+  """The share of units that the last update clipped.
+
+  Args:
+    opt_state: the state of any chain of transformations.
+
+  Returns:
+    float32[]: `AdaptiveGradClipState.clipped`, wherever in the chain it is; 0
+    where nothing in the chain clips.
+  """
+  nodes = jax.tree.leaves(opt_state, is_leaf=_is_state)
+  shares = [node.clipped for node in nodes if _is_state(node)]
+  return shares[0] if shares else jnp.zeros((), jnp.float32)
+
+
+def _is_state(node: Any) -> bool:
+  return isinstance(node, AdaptiveGradClipState)
+
+
+def _clip(
+  grad: jax.Array, weight: jax.Array, clipping: float, eps: float
+) -> tuple[jax.Array, jax.Array]:
+  """The clipped gradient and, per unit, whether it was clipped."""
+  norm = unitwise_norm(grad)
+  limit = clipping * jnp.maximum(unitwise_norm(weight), eps)
+  # Written so that a NaN norm is not within the limit: its unit turns NaN.
+  scale = jnp.where(norm <= limit, 1.0, limit / jnp.maximum(norm, _MIN_NORM))
+  clipped = (grad.astype(jnp.float32) * scale).astype(grad.dtype)
+  return clipped, norm > limit
