@@ -124,7 +124,10 @@ def _parse(arguments: Sequence[str], path: str) -> ml_collections.ConfigDict:
   """One pass of ml_collections over `arguments`, on flags of its own."""
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
-    'config', flag_values=values, lock_config=True
+    'config',
+    flag_values=values,
+    lock_config=True,
+    sys_argv=['nfnets', *arguments],
   )
   try:
     values(['nfnets', *arguments])

@@ -1,0 +1,38 @@
+"""The embedded default: a small NFNet on 1,797 real handwritten digits.
+
+  ./run.sh
+  python -m nfnets.experiment --config=experiments/digits.py
+"""
+
+from nfnets import config as config_lib
+
+
+def get_config():
+  config = config_lib.base()
+  config.dataset = 'digits'
+  # F0 with a quarter of the width and groups to match.
+  config.model.name = 'nfnet_f0'
+  config.model.width = 0.25
+  config.model.depth = (1, 1, 2, 1)
+  config.model.group_size = 16
+  config.model.drop_rate = 0.2
+  config.model.stochdepth_rate = 0.1
+  # At this learning rate clipping would hold a skip gain of 0 near 0.
+  config.model.skip_gain_init = 0.5
+  config.data.image_size = 32
+  config.data.eval_size = 32
+  config.data.area_range = (0.6, 1.0)
+  config.augment.flip = False
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.learning_rate_batch = 0
+  config.optimizer.warmup_epochs = 2.0
+  config.optimizer.clipping = 0.02
+  config.train.batch_size = 64
+  config.train.epochs = 25.0
+  config.train.dtype = 'float32'
+  config.train.ema_decay = 0.99
+  config.eval.every_epochs = 5.0
+  config.eval.batch_size = 120
+  config.checkpoint.every_epochs = 5.0
+  config.log.every_steps = 20
+  return config
