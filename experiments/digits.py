@@ -1,7 +1,7 @@
 """The embedded default: a small NFNet on 1,797 real handwritten digits.
 
-  ./run.sh
-  python -m nfnets.experiment --config=experiments/digits.py
+./run.sh
+python -m nfnets.experiment --config=experiments/digits.py
 """
 
 from nfnets import config as config_lib

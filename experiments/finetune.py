@@ -1,0 +1,39 @@
+"""Fine-tunes published weights on your own pictures.
+
+  python -m nfnets.experiment --config=experiments/finetune.py
+      --config.dataset=folder:/pictures
+
+/pictures holds a folder per class, or train/CLASS and val/CLASS; the name of
+any other data set will do as well. The weights come from a file
+(--config.init_from=FILE) or, as here, from the Hugging Face hub; with
+--config.init_from= (nothing) training starts from scratch. The classifier is
+replaced by one for your classes; --config.freeze=true trains it alone, which
+is faster and enough for a few hundred pictures.
+
+Meant for one GPU; on a CPU choose --config.freeze=true and a smaller
+--config.data.image_size.
+"""
+
+from nfnets import config as config_lib
+
+
+def get_config():
+  config = config_lib.base()
+  config.dataset = 'folder:'
+  config.init_from = 'timm/dm_nfnet_f0.dm_in1k'
+  config.model.name = 'nfnet_f0'
+  config.model.drop_rate = 0.25
+  config.model.stochdepth_rate = 0.1
+  config.data.eval_split = 'valid'
+  config.data.area_range = (0.25, 1.0)
+  config.optimizer.learning_rate = 0.02
+  config.optimizer.learning_rate_batch = 0
+  config.optimizer.warmup_epochs = 1.0
+  config.optimizer.weight_decay = 1e-5
+  config.optimizer.clipping = 0.01
+  config.train.batch_size = 32
+  config.train.epochs = 10.0
+  config.train.ema_decay = 0.999
+  config.eval.batch_size = 32
+  config.log.every_steps = 10
+  return config
