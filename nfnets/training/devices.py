@@ -1,0 +1,163 @@
+"""Devices and processes: joining, placing arrays, agreeing.
+
+Rules for several processes: each runs the same program; each feeds its own
+contiguous slice of the global batch; process 0 alone prints and touches the
+workdir.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nfnets import errors
+
+
+def initialize_distributed(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Joins the processes of one run; does nothing for a single process.
+
+  Must come before anything else that uses JAX. Slurm, Open MPI and Cloud TPU
+  pods are recognised; elsewhere name all three arguments. On GPUs JAX gives
+  each process of Slurm and Open MPI one device; for one process per machine
+  set JAX_LOCAL_DEVICE_IDS=0,1,2,3 or so.
+
+  Args:
+    coordinator: address:port of process 0.
+    num_processes: of the whole run.
+    process_id: of this one, from 0.
+
+  Raises:
+    UserError: some of the arguments are given and some are not.
+  """
+  given = (coordinator, num_processes, process_id)
+  if all(value is None for value in given):
+    if _in_cluster():
+      jax.distributed.initialize()
+    return
+  if None in given:
+    raise errors.UserError(
+      f'coordinator {coordinator}, num_processes {num_processes}, process_id '
+      f'{process_id}: give all three, or none on one machine'
+    )
+  jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def _in_cluster() -> bool:
+  """Whether the environment was set up for several processes."""
+  counts = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+  hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '')
+  return (
+    any(int(os.environ.get(name, 1)) > 1 for name in counts) or ',' in hosts
+  )
+
+
+def is_primary() -> bool:
+  """Whether this process prints and touches the disk."""
+  return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+  """Waits until every process is here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def check_same(text: str, what: str) -> None:
+  """Refuses to start when processes differ in `text`.
+
+  Args:
+    text: what must be the same everywhere, such as the resolved config.
+    what: its name in the message.
+
+  Raises:
+    UserError: some process has another text.
+  """
+  if jax.process_count() == 1:
+    return
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+  digests = multihost_utils.process_allgather(digest)
+  differ = [i for i, other in enumerate(digests) if (other != digests[0]).any()]
+  if differ:
+    raise errors.UserError(
+      f'{what} of process {differ} is not that of process 0: start every '
+      'process with the same code, config file and flags'
+    )
+
+
+def replicate(tree: Any) -> Any:
+  """Puts a whole copy of each array on every local device.
+
+  Place the state with this once, before the first step: arrays that come in
+  otherwise make the step compile twice and cannot be donated.
+  """
+  return jax.device_put(tree, _sharding(PartitionSpec()))
+
+
+def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Splits this process's rows between its devices, and numbers them.
+
+  Args:
+    batch: of the pipeline, arrays [b, ...]: this process's contiguous slice of
+      the global batch.
+
+  Returns:
+    Arrays [local devices, b / local devices, ...] on the devices, and 'index',
+    int32: each row's place in the global batch. It travels with the rows, so
+    that it is right whatever order the devices are in.
+
+  Raises:
+    ValueError: the local devices do not divide b.
+  """
+  size = len(batch['label'])
+  local = jax.local_device_count()
+  if size % local:
+    raise ValueError(f'{local} local devices do not divide {size} rows')
+  index = np.arange(size, dtype=np.int32) + np.int32(jax.process_index() * size)
+  rows = {**batch, 'index': index}
+  return jax.device_put(
+    {k: x.reshape((local, -1) + x.shape[1:]) for k, x in rows.items()},
+    _sharding(PartitionSpec('devices')),
+  )
+
+
+def pad_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Adds zero rows (mask False) up to a multiple of the local devices."""
+  missing = -len(batch['label']) % jax.local_device_count()
+  if not missing:
+    return batch
+  return {
+    k: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+    for k, x in batch.items()
+  }
+
+
+def ahead(
+  batches: Iterable[dict[str, np.ndarray]],
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields sharded batches, each put on its way one step early.
+
+  Copies to the devices are asynchronous: while the devices work on a step, the
+  next batch travels. The pipeline has its own threads for what comes before.
+  """
+  waiting = None
+  for batch in batches:
+    batch = shard_batch(batch)
+    if waiting is not None:
+      yield waiting
+    waiting = batch
+  if waiting is not None:
+    yield waiting
+
+
+def _sharding(spec: PartitionSpec) -> NamedSharding:
+  mesh = Mesh(np.array(jax.local_devices()), ('devices',))
+  return NamedSharding(mesh, spec)

@@ -1,0 +1,195 @@
+"""The compiled programs: a train step, an evaluation step, a replica check.
+
+This is the only file that calls `jax.pmap`. State enters and leaves replicated
+with its natural shapes (`in_axes` and `out_axes` None); a batch has a leading
+axis of local devices. `out_axes=None` takes the first device's word for all,
+so that every output is averaged or summed over the devices first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from nfnets import losses
+from nfnets.augment import preprocess as preprocess_lib
+from nfnets.models import registry
+from nfnets.optim import agc, ema
+from nfnets.training import gradient
+from nfnets.training import state as state_lib
+
+AXIS = 'devices'
+Scalars = dict[str, jax.Array]
+TrainStep = Callable[
+  [state_lib.TrainState, Any], tuple[state_lib.TrainState, Scalars]
+]
+EvalStep = Callable[[Any, Any, Any], Scalars]
+
+
+def make_train_step(
+  model: registry.Model,
+  optimizer: optax.GradientTransformation,
+  preprocess: preprocess_lib.Preprocess,
+  *,
+  schedule: optax.Schedule,
+  label_smoothing: float = 0.0,
+  ema_decay: float | None = None,
+  dtype: str = 'float32',
+  accumulation: int = 1,
+  sam_rho: float | None = None,
+  sam_share: float = 0.2,
+  seed: int = 0,
+) -> TrainStep:
+  """Makes the one program that training repeats.
+
+  Each device augments its part of the batch and takes the gradient of the mean
+  loss over it; the gradients are averaged over all devices of all processes,
+  and every device makes the same update. A step whose loss or gradient is not
+  finite leaves the state as it was, to the bit, and says so.
+
+  Args:
+    model: the network.
+    optimizer: gradients -> updates; acts on the averaged, accumulated gradient.
+    preprocess: uint8 images -> augmented images and soft labels.
+    schedule: the optimizer's own, to report the learning rate.
+    label_smoothing: share of the label spread over all classes.
+    ema_decay: largest decay of the moving average; None keeps none.
+    dtype: 'float32' or 'bfloat16', of weights and images in the forward and
+      backward pass. Weights between steps, gradients once they leave the
+      backward pass, momentum, averages and running statistics are float32.
+    accumulation: micro-batches that each device's part is worked through in.
+    sam_rho: ascent distance of sharpness-aware minimization; None is without.
+      Each micro-batch of each device takes its own ascent.
+    sam_share: share of the micro-batch that the ascent gradient sees.
+    seed: of augmentation, dropout and stochastic depth.
+
+  Returns:
+    train_step(state, batch) -> (state, scalars). `state` is replicated
+    (`devices.replicate`) and donated; `batch` comes from
+    `devices.shard_batch`. Scalars, float32[]: 'loss', 'top1', 'grad_norm'
+    (before clipping), 'agc_clipped' (share of units), 'learning_rate', and
+    'finite' (1, or 0 where the step was not applied).
+
+  References:
+    Brock et al., `High-Performance Large-Scale Image Recognition Without
+    Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, appendix A.
+  """
+  gradient_fn = gradient.make_gradient(
+    model,
+    preprocess,
+    label_smoothing=label_smoothing,
+    dtype=dtype,
+    accumulation=accumulation,
+    sam_rho=sam_rho,
+    sam_share=sam_share,
+    seed=seed,
+  )
+
+  def train_step(
+    state: state_lib.TrainState, batch: Any
+  ) -> tuple[state_lib.TrainState, Scalars]:
+    result = gradient_fn(state.params, state.state, state.step, batch)
+    grads, net_state, scalars = lax.pmean(result, AXIS)
+    new = _update(optimizer, ema_decay, state, grads, net_state)
+    scalars['grad_norm'] = optax.tree.norm(grads)
+    finite = jnp.isfinite(scalars['loss'] + scalars['grad_norm'])
+    scalars['agc_clipped'] = agc.clipped_share(new.opt_state)
+    scalars['learning_rate'] = jnp.asarray(schedule(state.step), jnp.float32)
+    scalars['finite'] = finite.astype(jnp.float32)
+    new = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, state)
+    return new, scalars
+
+  return jax.pmap(
+    train_step,
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=(None, None),
+    donate_argnums=(0,),
+  )
+
+
+def _update(
+  optimizer: optax.GradientTransformation,
+  ema_decay: float | None,
+  state: state_lib.TrainState,
+  grads: Any,
+  net_state: Any,
+) -> state_lib.TrainState:
+  """The state after one update, alike on every device."""
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  averages = state.ema_params, state.ema_state
+  if ema_decay is not None:
+    averages = ema.ema_update(
+      averages, (params, net_state), state.step, ema_decay
+    )
+  return state_lib.TrainState(
+    params, net_state, opt_state, *averages, step=state.step + 1
+  )
+
+
+def make_eval_step(
+  model: registry.Model, *, mean: Sequence[float], std: Sequence[float]
+) -> EvalStep:
+  """Makes the program that counts hits in one batch.
+
+  Args:
+    model: the network.
+    mean: of each channel, as a share of 255.
+    std: standard deviation of each channel, as a share of 255.
+
+  Returns:
+    eval_step(params, state, batch) -> sums over the rows of all devices whose
+    'mask' is True: 'top1', 'top5', 'count' (int32[]) and 'loss' (float32[],
+    nats, without label smoothing).
+  """
+
+  def eval_step(params: Any, state: Any, batch: Any) -> Scalars:
+    images = preprocess_lib.normalize(batch['image'], mean, std)
+    (logits, _), _ = model.apply(params, state, None, images, is_training=False)
+    labels = batch['label']
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+    rows = {
+      'top1': losses.top_k_correct(logits, labels, 1).astype(jnp.int32),
+      'top5': losses.top_k_correct(logits, labels, 5).astype(jnp.int32),
+      'loss': losses.softmax_cross_entropy(logits, one_hot),
+      'count': jnp.ones_like(labels),
+    }
+    # Chosen, not multiplied: whatever fills a padded row does not leak.
+    sums = jax.tree.map(
+      lambda x: jnp.sum(jnp.where(batch['mask'], x, jnp.zeros_like(x))), rows
+    )
+    return lax.psum(sums, AXIS)
+
+  return jax.pmap(
+    eval_step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None
+  )
+
+
+def make_replica_check() -> Callable[[Any, Any], jax.Array]:
+  """Makes the program that compares the replicas of a pytree.
+
+  Returns:
+    check(tree, ones) -> bool[], whether every device of every process holds
+    the same bits; `ones` is any array [local devices, ...], which tells pmap
+    how many there are.
+  """
+
+  def check(tree: Any, ones: Any) -> jax.Array:
+    del ones
+    digest = sum(
+      map(_bit_sum, jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32)
+    )
+    return lax.pmax(digest, AXIS) == lax.pmin(digest, AXIS)
+
+  return jax.pmap(check, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+
+
+def _bit_sum(x: jax.Array) -> jax.Array:
+  """uint32[]: the bits of an array, weighted by an odd number per place."""
+  bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
+  weights = 2 * lax.iota(jnp.uint32, bits.size) + 1
+  return jnp.sum(bits * weights, dtype=jnp.uint32)
