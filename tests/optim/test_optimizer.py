@@ -1,0 +1,147 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nfnets.optim import agc, masks, optimizer, schedules
+from tests import helpers
+
+
+def example(seed=0):
+  """One tensor of each group, in Haiku's names."""
+  shapes = {
+    'NFNet/~/linear': {'w': (6, 3), 'b': (3,)},
+    'NFNet/~/nf_block': {'skip_gain': ()},
+    'NFNet/~/nf_block/~/conv0': {'w': (3, 3, 2, 4), 'gain': (4,)},
+    'NFNet/~/nf_block/~/squeeze_excite/~/linear': {'w': (4, 2)},
+  }
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32),
+    shapes,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def run(transformation, params, steps=4):
+  state = transformation.init(params)
+  for step in range(steps):
+    grads = example(seed=100 + step)
+    updates, state = transformation.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+  return params, state
+
+
+def unit_norm(x):
+  axes = tuple(range(x.ndim - 1)) if x.ndim > 1 else None
+  return np.sqrt((x**2).sum(axis=axes, keepdims=True))
+
+
+def by_hand(path, param, rates, *, nesterov=True, decay, clipping=0.01):
+  """The published update of one tensor, in float64."""
+  module, name = path
+  weight = np.asarray(param, np.float64)
+  buffer = np.zeros_like(weight)
+  for step, rate in enumerate(rates):
+    grad = np.asarray(example(seed=100 + step)[module][name], np.float64)
+    if clipping is not None and path != ('NFNet/~/linear', 'w'):
+      norm = unit_norm(grad)
+      limit = clipping * np.maximum(unit_norm(weight), 1e-3)
+      grad = grad * np.where(norm > limit, limit / norm, 1)
+    if name == 'w':
+      grad = grad + decay * weight
+    buffer = 0.9 * buffer + grad
+    weight = weight - rate * (grad + 0.9 * buffer if nesterov else buffer)
+  return weight
+
+
+@pytest.mark.parametrize('nesterov', [True, False])
+@pytest.mark.parametrize('clipping', [0.01, None])
+def test_four_steps_equal_the_formulas(nesterov, clipping):
+  schedule = schedules.warmup_cosine(0.5, 2, 10)
+  params = example()
+  new, _ = run(
+    optimizer.make_optimizer(
+      schedule, nesterov=nesterov, weight_decay=0.1, clipping=clipping
+    ),
+    params,
+  )
+  rates = [float(schedule(step)) for step in range(4)]
+  assert rates[:3] == [0, 0.25, 0.5]
+  for module, tensors in params.items():
+    for name, param in tensors.items():
+      expected = by_hand(
+        (module, name),
+        param,
+        rates,
+        nesterov=nesterov,
+        decay=0.1,
+        clipping=clipping,
+      )
+      np.testing.assert_allclose(
+        new[module][name], expected, rtol=1e-5, atol=1e-6
+      )
+
+
+def test_frozen_parameters_keep_their_bits_and_hold_no_momentum():
+  params = example()
+  optim = optimizer.make_optimizer(0.5, trainable=masks.head_mask)
+  new, state = run(optim, params)
+  head = 'NFNet/~/linear'
+  frozen = {name: new[name] for name in new if name != head}
+  chex.assert_trees_all_equal(
+    frozen, {name: params[name] for name in new if name != head}
+  )
+  unfrozen, _ = run(optimizer.make_optimizer(0.5), params)
+  chex.assert_trees_all_equal(new[head], unfrozen[head])
+  arrays = [x for x in jax.tree.leaves(state) if x.ndim]
+  assert sorted(x.shape for x in arrays) == [(3,), (6, 3)]
+  # The bias is the only unit under clipping, and its gradients are large.
+  assert agc.clipped_share(state) == 1
+
+
+def test_an_explicit_tree_freezes_too():
+  params = example()
+  trainable = masks.head_mask(params)
+  by_tree, _ = run(optimizer.make_optimizer(0.5, trainable=trainable), params)
+  by_rule, _ = run(
+    optimizer.make_optimizer(0.5, trainable=masks.head_mask), params
+  )
+  chex.assert_trees_all_equal(by_tree, by_rule)
+
+
+def test_update_is_the_same_compiled():
+  params = example()
+  optim = optimizer.make_optimizer(schedules.warmup_constant(0.5, 2))
+  eager, _ = run(optim, params)
+  compiled, _ = run(
+    optax.GradientTransformation(optim.init, jax.jit(optim.update)), params
+  )
+  chex.assert_trees_all_close(
+    eager, compiled, rtol=helpers.RTOL_REDUCTION, atol=1e-6
+  )
+
+
+def test_groups_are_described_and_counted():
+  groups = optimizer.describe_groups(example(), weight_decay=2e-5)
+  rows = {group.name: group[1:] for group in groups}
+  assert rows == {
+    'weights': (2, 72 + 8, 'AGC 0.01, weight decay 2e-05, momentum'),
+    'gains and biases': (3, 3 + 1 + 4, 'AGC 0.01, momentum'),
+    'classifier weight': (1, 18, 'weight decay 2e-05, momentum'),
+  }
+
+
+def test_groups_of_shapes_without_clipping_or_decay():
+  shapes = jax.eval_shape(example)
+  groups = optimizer.describe_groups(
+    shapes, weight_decay=0, clipping=None, trainable=masks.head_mask
+  )
+  rows = {group.name: group[1:] for group in groups}
+  assert rows == {
+    'gains and biases': (1, 3, 'momentum'),
+    'classifier weight': (1, 18, 'momentum'),
+    'frozen': (4, 72 + 8 + 5, 'nothing'),
+  }
