@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import images, sources
+from nfnets.data import crops, images, sources
 
 Batch = dict[str, np.ndarray]
 """'image' uint8[b, S, S, 3], 'label' int32[b], 'mask' bool[b]."""
@@ -92,9 +92,9 @@ def _crop_draws(seed: int, first: int, count: int) -> np.ndarray:
   Philox makes four numbers per count of its counter, so each position has
   counts of its own and its draws depend on nothing else.
   """
-  counter = first * images.DRAWS_PER_CROP // 4
+  counter = first * crops.DRAWS_PER_CROP // 4
   generator = np.random.Philox(key=[seed, 0], counter=[counter, 0, 0, 0])
-  shape = (count, images.DRAWS_PER_CROP)
+  shape = (count, crops.DRAWS_PER_CROP)
   return np.random.Generator(generator).random(shape)
 
 
@@ -116,8 +116,8 @@ class _TrainBatch:
     def fill(row: int) -> None:
       order = epoch_order(self.seed, int(epochs[row]), len(self.source))
       example = self.source[int(order[places[row]])]
-      images.random_resized_crop(
-        images.decode(example['image']),
+      crops.random_resized_crop(
+        example['image'],
         draws[row],
         image[row],
         self.area_range,
@@ -146,7 +146,7 @@ class _EvalBatch:
       if not mask[row]:
         return
       example = self.source[first + row]
-      images.squash_crop(images.decode(example['image']), image[row])
+      crops.eval_crop(images.decode(example['image']), image[row], self.preset, self.crop_pct, self.crop_mode)
       label[row] = example['label']
 
     _fill_rows(fill, self.rows, self.num_threads)
@@ -212,6 +212,7 @@ def eval_batches(
     rows=rows,
     offset=process_index * rows,
     image_size=image_size,
+    preset=preset, crop_pct=crop_pct, crop_mode=crop_mode,
     num_threads=num_threads or default_num_threads(),
   )
   return Batches(make, -(-len(source) // batch_size), num_workers)
