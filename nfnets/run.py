@@ -1,0 +1,288 @@
+"""One run, from settings to a trained or an evaluated network."""
+
+import contextlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from nfnets import assemble, errors, models, weights
+from nfnets import config as config_lib
+from nfnets.analysis import flops
+from nfnets.data import sources
+from nfnets.optim import optimizer as optimizer_lib
+from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import evaluate as evaluate_lib
+from nfnets.training import state as state_lib
+from nfnets.training import step as step_lib
+from nfnets.training import workdir as workdir_lib
+
+_CONFIG_FILE = 'config.json'
+_CHECKPOINTS = 'checkpoints'
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
+  """Trains, from the beginning or from the newest checkpoint.
+
+  Args:
+    config: the settings (see `nfnets/config.py`).
+    workdir: of checkpoints, metrics and TensorBoard files.
+
+  Returns:
+    The exit status: 0, or 143 after SIGTERM and 130 after Ctrl-C.
+
+  Raises:
+    UserError: for whatever the user can mend, before anything slow starts.
+  """
+  assemble.check_batch_size(config)
+  source, eval_source = _load_sources(config)
+  length = assemble.lengths(config, len(source))
+  model = assemble.make_model(config, source.num_classes)
+  settings = config_lib.flatten(config)
+  devices.check_same(json.dumps(settings), 'the config')
+  with contextlib.ExitStack() as stack:
+    if devices.is_primary():
+      stack.enter_context(workdir_lib.claim(workdir))
+      _check_config_file(workdir / _CONFIG_FILE, settings)
+    devices.barrier('workdir')
+    schedule = assemble.make_schedule(config, length)
+    optimizer = assemble.make_optimizer(config, schedule)
+    checkpointer = stack.enter_context(
+      contextlib.closing(
+        checkpoint.Checkpointer(
+          workdir / _CHECKPOINTS, keep=config.checkpoint.keep, config=settings
+        )
+      )
+    )
+    state, start, metrics = _start_state(config, model, optimizer, checkpointer)
+    reporter = stack.enter_context(
+      contextlib.closing(
+        reporting.Reporter(workdir, total_steps=length.total, start_step=start)
+      )
+    )
+    reporter.message(_summary(config, model))
+    if start:
+      reporter.message(f'going on from step {start} in {workdir}')
+    preprocess = assemble.make_preprocess(config, model)
+    outcome = loop.train(
+      state,
+      train_step=step_lib.make_train_step(
+        model,
+        optimizer,
+        preprocess,
+        schedule=schedule,
+        seed=config.seed,
+        **_step_options(config),
+      ),
+      batches=assemble.train_batches(
+        config, source, model, preprocess.images_per_example
+      ),
+      evaluate=_make_evaluation(config, model, eval_source),
+      checkpointer=checkpointer,
+      reporter=reporter,
+      total_steps=length.total,
+      images_per_step=config.train.batch_size,
+      log_every=config.log.every_steps,
+      eval_every=length.eval_every,
+      checkpoint_every=length.checkpoint_every,
+      metrics=metrics,
+    )
+    reporter.message(_ending(outcome, workdir))
+  return outcome.exit_status
+
+
+def evaluate(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  weights_file: str | None,
+) -> int:
+  """Measures a weights file, or the newest checkpoint of a workdir.
+
+  Args:
+    config: the settings.
+    workdir: of a run; read only where no weights file is given.
+    weights_file: any file that `weights.load` reads, or None.
+
+  Returns:
+    The exit status.
+
+  Raises:
+    UserError: nothing to evaluate, or it does not fit model or data set.
+  """
+  eval_source = assemble.load_source(config, 'eval')
+  model = assemble.make_model(config, eval_source.num_classes)
+  batches = assemble.eval_batches(config, eval_source, model)
+  eval_step = step_lib.make_eval_step(
+    model, mean=model.config.mean, std=model.config.std
+  )
+  for name, params, state in _weights_to_evaluate(model, workdir, weights_file):
+    params, state = devices.replicate((params, state))
+    result = evaluate_lib.evaluate(eval_step, params, state, batches.iterate())
+    if devices.is_primary():
+      print(
+        f'{name}: top-1 {result["top1"]:.2%}, top-5 {result["top5"]:.2%},'
+        f' loss {result["loss"]:.4f} on {result["count"]} images of'
+        f' {eval_source.name} ({eval_source.split})'
+      )
+  return 0
+
+
+def _load_sources(
+  config: ml_collections.ConfigDict,
+) -> tuple[sources.Source, sources.Source]:
+  """The sources to train and to evaluate on, of the same classes."""
+  source = assemble.load_source(config, 'train')
+  eval_source = assemble.load_source(config, 'eval')
+  if source.class_names != eval_source.class_names:
+    differ = sorted(set(source.class_names) ^ set(eval_source.class_names))
+    raise errors.UserError(
+      f'{config.dataset}: {source.split} has {source.num_classes} classes and'
+      f' {eval_source.split} has {eval_source.num_classes}; not in both:'
+      f' {", ".join(differ[:5]) or "their order"}'
+    )
+  return source, eval_source
+
+
+def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Keeps the settings of the run, and refuses to mix two runs.
+
+  Raises:
+    UserError: the workdir holds a run with other settings.
+  """
+  if path.exists():
+    try:
+      old = json.loads(path.read_text())
+    except ValueError as error:
+      raise errors.UserError(
+        f'{path} is not readable as JSON ({error}): restore it, or choose'
+        ' another --workdir'
+      ) from error
+    differences = config_lib.differences(old, settings)
+    if differences:
+      raise errors.UserError(
+        f'workdir {path.parent} holds a run with other settings'
+        f' ({"; ".join(differences)}): choose another --workdir, or give the'
+        ' settings of that run'
+      )
+  partial = path.with_suffix('.tmp')
+  partial.write_text(json.dumps(settings, indent=2, sort_keys=True) + '\n')
+  os.replace(partial, path)
+
+
+def _start_state(
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  optimizer: Any,
+  checkpointer: checkpoint.Checkpointer,
+) -> tuple[state_lib.TrainState, int, dict[str, float]]:
+  """The replicated state to start from, its step and its metrics."""
+  size = assemble.image_size(config, model)
+  ema = bool(config.train.ema_decay)
+
+  def create() -> state_lib.TrainState:
+    key = jax.random.key(config.seed)
+    return state_lib.create_train_state(model, optimizer, key, size, ema=ema)
+
+  restored = checkpointer.restore_latest(jax.eval_shape(create))
+  if restored is not None:
+    state = devices.replicate(restored.state)
+    return state, restored.step, restored.metrics
+  if not config.init_from:
+    return devices.replicate(create()), 0, {}
+  params, net_state = weights.load(
+    config.init_from,
+    config.model.name,
+    num_classes=model.config.num_classes,
+    reset_head=True,
+  )
+  state = state_lib.from_params(params, net_state, optimizer, ema=ema)
+  return devices.replicate(state), 0, {}
+
+
+def _step_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  return {
+    'label_smoothing': config.train.label_smoothing,
+    'ema_decay': config.train.ema_decay or None,
+    'dtype': config.train.dtype,
+    'accumulation': config.train.accumulation,
+    'sam_rho': config.train.sam_rho or None,
+    'sam_share': config.train.sam_share,
+  }
+
+
+def _make_evaluation(
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  source: sources.Source,
+) -> loop.Evaluate:
+  return evaluate_lib.make_evaluation(
+    step_lib.make_eval_step(
+      model, mean=model.config.mean, std=model.config.std
+    ),
+    assemble.eval_batches(config, source, model),
+  )
+
+
+def _summary(config: ml_collections.ConfigDict, model: models.Model) -> str:
+  """What is about to be trained, on what, and how."""
+  size = assemble.image_size(config, model)
+  images = jnp.zeros((1, size, size, 3))
+  params, _ = jax.eval_shape(model.init, jax.random.key(0), images)
+  return reporting.start_summary(
+    model=config.model.name,
+    parameters=sum(x.size for x in jax.tree.leaves(params)),
+    gmacs=flops.model_macs(model, size) / 1e9,
+    image_size=size,
+    groups=optimizer_lib.describe_groups(
+      params, **assemble.optimizer_options(config)
+    ),
+  )
+
+
+def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
+  """How the run ended and where everything lies."""
+  lines = [f'stopped at step {outcome.step}: the same command goes on']
+  if not outcome.exit_status:
+    measured = {
+      'top1': 'held-out accuracy',
+      'ema_top1': 'held-out accuracy of the averaged weights',
+    }
+    lines = [
+      f'{text}: {outcome.metrics[f"eval/{name}"]:.2%}'
+      for name, text in measured.items()
+      if f'eval/{name}' in outcome.metrics
+    ]
+  return '\n'.join(
+    [
+      *lines,
+      f'checkpoint:  {workdir / _CHECKPOINTS / str(outcome.step)}',
+      f'metrics:     {workdir / "metrics.jsonl"}',
+      f'TensorBoard: {workdir / "tensorboard"}',
+    ]
+  )
+
+
+def _weights_to_evaluate(
+  model: models.Model, workdir: pathlib.Path, weights_file: str | None
+) -> list[tuple[str, Any, Any]]:
+  """(name, params, state) of all that is to be measured."""
+  if weights_file:
+    loaded = weights.load(
+      weights_file,
+      model.config.name,
+      num_classes=model.config.num_classes,
+    )
+    return [(weights_file, *loaded)]
+  directory = workdir / _CHECKPOINTS
+  kinds = {'weights': False, 'averaged weights': True}
+  found = {
+    name: checkpoint.read_weights(directory, ema=ema)
+    for name, ema in kinds.items()
+  }
+  return [
+    (f'{name} of step {w.step}', w.params, w.state) for name, w in found.items()
+  ]
