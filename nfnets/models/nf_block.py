@@ -1,0 +1,204 @@
+"""The normalizer-free bottleneck block, shared by every NF family.
+
+References:
+  Brock et al, `High-Performance Large-Scale Image Recognition Without
+  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4, figure 3.
+"""
+
+import haiku as hk
+import jax
+import numpy as np
+from jax import lax
+
+from nfnets.layers import (
+  activations,
+  squeeze_excite,
+  stochastic_depth,
+  ws_conv,
+)
+from nfnets.models import scaling
+from nfnets.models.config import ModelConfig
+
+
+def ws_conv2d(
+  config: ModelConfig, channels: int, kernel_size: int, **kwargs
+) -> ws_conv.WSConv2D:
+  """A standardized convolution by the conventions of the model."""
+  gamma = activations.get(config.activation).gamma
+  return ws_conv.WSConv2D(
+    channels,
+    kernel_size,
+    padding=config.padding,
+    epsilon=config.ws_epsilon,
+    scale=gamma if config.gamma_in_weights else 1.0,
+    **kwargs,
+  )
+
+
+def activate(config: ModelConfig, inputs: jax.Array) -> jax.Array:
+  """The model's activation, with its gain unless the weights carry it."""
+  activation = activations.get(config.activation)
+  if config.gamma_in_weights:
+    return activation.function(inputs)
+  return activation.scaled(inputs)
+
+
+def average_pool(inputs: jax.Array) -> jax.Array:
+  """2x2 means at stride 2, float[B, H, W, C] to [B, ceil(H/2), ceil(W/2), C].
+
+  The last row and column of an odd size are means of what there is.
+  """
+  window = (1, 2, 2, 1)
+  total = lax.reduce_window(inputs, 0.0, lax.add, window, window, 'SAME')
+  rows, columns = (
+    np.minimum(2, size - np.arange(0, size, 2)) for size in inputs.shape[1:3]
+  )
+  count = np.outer(rows, columns)[None, :, :, None]
+  return total / count.astype(inputs.dtype)
+
+
+def max_pool(inputs: jax.Array, padding: ws_conv.PaddingRule) -> jax.Array:
+  """3x3 maxima at stride 2, float[B, H, W, C] to [B, ceil(H/2), ...]."""
+  pad = ws_conv.explicit_padding(padding, 3)
+  return lax.reduce_window(
+    inputs,
+    -np.inf,
+    lax.max,
+    (1, 3, 3, 1),
+    (1, 2, 2, 1),
+    pad if isinstance(pad, str) else ((0, 0), *pad, (0, 0)),
+  )
+
+
+class NFBlock(hk.Module):
+  """A pre-activation bottleneck block without normalization.
+
+  out = shortcut + alpha * skip_gain * residual, figure 3 of the paper.
+  """
+
+  def __init__(
+    self,
+    config: ModelConfig,
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int,
+    beta: float,
+    drop_rate: float,
+    ratio: float,
+    name: str | None = None,
+  ):
+    """Makes the block.
+
+    Args:
+      config: of the model.
+      in_channels: of the input.
+      out_channels: of the output.
+      stride: 1, or 2 to halve height and width.
+      beta: 1 / the expected standard deviation of the input.
+      drop_rate: probability that an image's residual branch is dropped.
+      ratio: width of the bottleneck as a share of the channels that give it.
+      name: of the Haiku module.
+
+    Raises:
+      UserError: if the bottleneck is narrower than one group.
+    """
+    super().__init__(name=name)
+    self.config, self.stride = config, stride
+    self.beta, self.drop_rate = beta, drop_rate
+    width = scaling.round_channels(
+      ratio * (in_channels if config.inverted else out_channels),
+      config.channel_divisor,
+    )
+    groups = 1
+    if config.group_size:
+      groups = scaling.group_count(width, config.group_size)
+      width = groups * config.group_size
+    self.conv0 = ws_conv2d(config, width, 1, name='conv0')
+    self.conv1 = ws_conv2d(
+      config, width, 3, stride=stride, groups=groups, name='conv1'
+    )
+    self.conv1b = None
+    if config.extra_conv:
+      self.conv1b = ws_conv2d(config, width, 3, groups=groups, name='conv1b')
+    self.conv2 = ws_conv2d(
+      config,
+      out_channels,
+      1,
+      gain_init=1.0 if config.skip_gain else config.skip_gain_init,
+      name='conv2',
+    )
+    self.conv_shortcut = None
+    if stride > 1 or in_channels != out_channels:
+      self.conv_shortcut = ws_conv2d(
+        config,
+        out_channels,
+        1,
+        stride=1 if config.pool_shortcut else stride,
+        name='conv_shortcut',
+      )
+    self.attention = _attention(
+      config, width if config.inverted else out_channels
+    )
+
+  def _shortcut(self, inputs: jax.Array, activated: jax.Array) -> jax.Array:
+    """The input itself or, in a transition, a projection of its activation."""
+    if self.conv_shortcut is None:
+      return inputs
+    if self.stride > 1 and self.config.pool_shortcut:
+      activated = average_pool(activated)
+    return self.conv_shortcut(activated)
+
+  def _residual(self, activated: jax.Array) -> jax.Array:
+    """The branch's convolutions and attention."""
+    config = self.config
+    h = self.conv0(activated)
+    h = self.conv1(activate(config, h))
+    if self.conv1b is not None:
+      h = self.conv1b(activate(config, h))
+    # The gates' mean is near 1/2: doubled, they keep the signal's scale.
+    if self.attention is not None and config.inverted:
+      h = h * (2.0 * self.attention(h))
+    h = self.conv2(activate(config, h))
+    if self.attention is not None and not config.inverted:
+      h = h * (2.0 * self.attention(h))
+    return h
+
+  def __call__(
+    self, inputs: jax.Array, is_training: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """Applies the block.
+
+    Args:
+      inputs: float[B, H, W, in_channels].
+      is_training: whether branches are dropped.
+
+    Returns:
+      The output float[B, H', W', out_channels] and, of the same shape, the
+      residual branch before stochastic depth, skip gain and alpha.
+    """
+    # Activated first, then scaled: the order of the released weights.
+    activated = activate(self.config, inputs) * self.beta
+    residual = self._residual(activated)
+    branch = residual
+    if is_training and self.drop_rate > 0.0:
+      branch = stochastic_depth.drop_branch(
+        hk.next_rng_key(), branch, self.drop_rate
+      )
+    if self.config.skip_gain:
+      init = hk.initializers.Constant(self.config.skip_gain_init)
+      branch = branch * hk.get_parameter('skip_gain', (), init=init)
+    shortcut = self._shortcut(inputs, activated)
+    return shortcut + self.config.alpha * branch, residual
+
+
+def _attention(config: ModelConfig, channels: int) -> hk.Module | None:
+  """The block's channel attention, if it has any."""
+  if config.eca:
+    return squeeze_excite.EfficientChannelAttention(name='eca')
+  if config.se_ratio:
+    hidden = scaling.hidden_channels(
+      channels, config.se_ratio, config.se_divisor
+    )
+    return squeeze_excite.SqueezeExcite(channels, hidden)
+  return None
