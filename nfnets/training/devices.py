@@ -65,6 +65,17 @@ def is_primary() -> bool:
   return jax.process_index() == 0
 
 
+def steps_in_flight() -> int:
+  """How many steps may be dispatched before the oldest is waited for.
+
+  Enough that the devices never wait for the host, few enough that the batches
+  fit. None between processes on CPU, where collectives that pile up
+  dead-lock.
+  """
+  several = jax.process_count() > 1 and jax.default_backend() == 'cpu'
+  return 0 if several else 2
+
+
 def barrier(name: str) -> None:
   """Waits until every process is here."""
   if jax.process_count() > 1:
@@ -161,3 +172,35 @@ def ahead(
 def _sharding(spec: PartitionSpec) -> NamedSharding:
   mesh = Mesh(np.array(jax.local_devices()), ('devices',))
   return NamedSharding(mesh, spec)
+
+
+def broadcast_text(text: str) -> str:
+  """The text of process 0, in every process."""
+  if jax.process_count() == 1:
+    return text
+  data = np.frombuffer(text.encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
+  mine = data if is_primary() else np.zeros(size, np.uint8)
+  return (
+    np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes().decode()
+  )
+
+
+def broadcast_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The arrays of process 0, in every process, to the bit.
+
+  Args:
+    arrays: of the same names, shapes and dtypes everywhere.
+  """
+  if jax.process_count() == 1:
+    return arrays
+  # As bytes: JAX sums over the processes, which would turn -0.0 into 0.0.
+  data = {
+    k: np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    for k, x in arrays.items()
+  }
+  data = multihost_utils.broadcast_one_to_all(data)
+  return {
+    k: np.asarray(data[k]).view(x.dtype).reshape(x.shape)
+    for k, x in arrays.items()
+  }

@@ -1,17 +1,15 @@
 """Accuracy over a whole split, each example counted exactly once."""
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from nfnets.training import devices
+from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
-
-# Batches in flight: enough to keep the devices busy, few enough to hold.
-_IN_FLIGHT = 2
 
 
 class Interrupted(Exception):
@@ -23,30 +21,51 @@ def evaluate(
   params: Any,
   state: Any,
   batches: Iterable[dict[str, np.ndarray]],
-  *,
-  should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-  """Runs the network over all batches and divides once at the end.
+  """Runs one network over all batches.
 
   Args:
     eval_step: from `step.make_eval_step`.
     params: weights, replicated (`devices.replicate`).
     state: the network's state, replicated.
-    batches: of the pipeline, finite and equally many in every process; rows
-      with 'mask' False are padding. Any batch size: it is padded to a multiple
-      of the devices.
-    should_stop: asked before every batch, equally in every process.
+    batches: as in `evaluate_all`.
 
   Returns:
     'top1', 'top5' (shares), 'loss' (mean, nats) and 'count', the number of
     examples of all processes.
 
   Raises:
+    ValueError: the batches hold no example.
+  """
+  return evaluate_all(eval_step, {'': (params, state)}, batches)
+
+
+def evaluate_all(
+  eval_step: step_lib.EvalStep,
+  networks: Mapping[str, tuple[Any, Any]],
+  batches: Iterable[dict[str, np.ndarray]],
+  *,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+  """Runs several networks over all batches, read once.
+
+  Args:
+    eval_step: from `step.make_eval_step`.
+    networks: prefix of the metrics' names -> (params, state), replicated.
+    batches: of the pipeline, finite and equally many in every process; rows
+      with 'mask' False are padding. Any batch size: it is padded to a multiple
+      of the devices.
+    should_stop: asked before every batch, equally in every process.
+
+  Returns:
+    For each prefix, '<prefix>top1' and so on as in `evaluate`; 'count' once.
+
+  Raises:
     Interrupted: `should_stop` said so.
     ValueError: the batches hold no example.
   """
   totals: collections.Counter[str] = collections.Counter()
-  pending: collections.deque[step_lib.Scalars] = collections.deque()
+  pending: collections.deque[dict[str, jax.Array]] = collections.deque()
 
   def collect(left: int) -> None:
     while len(pending) > left:
@@ -58,12 +77,44 @@ def evaluate(
     if should_stop():
       raise Interrupted
     rows = devices.shard_batch(devices.pad_batch(batch))
-    pending.append(eval_step(params, state, rows))
-    collect(_IN_FLIGHT)
+    sums: dict[str, jax.Array] = {}
+    for prefix, (params, state) in networks.items():
+      own = eval_step(params, state, rows)
+      sums |= {prefix + k: x for k, x in own.items() if k != 'count'}
+      sums['count'] = own['count']
+    pending.append(sums)
+    collect(devices.steps_in_flight())
   collect(0)
   count = totals.pop('count', 0)
   if not count:
     raise ValueError(f'evaluation over {count} examples')
-  return {name: total / count for name, total in totals.items()} | {
-    'count': count
-  }
+  return {k: total / count for k, total in totals.items()} | {'count': count}
+
+
+def make_evaluation(
+  eval_step: step_lib.EvalStep,
+  make_batches: Callable[[], Iterable[dict[str, np.ndarray]]],
+) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
+  """What the training loop calls to measure a train state.
+
+  Args:
+    eval_step: from `step.make_eval_step`.
+    make_batches: returns a fresh iterator over the held-out split.
+
+  Returns:
+    (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss', the same of
+    the moving average as 'eval/ema_top1' ... where one is kept, 'eval/count'.
+  """
+
+  def evaluation(
+    state: state_lib.TrainState, should_stop: Callable[[], bool]
+  ) -> dict[str, float]:
+    networks = {'': (state.params, state.state)}
+    if state.ema_params:
+      networks['ema_'] = state.ema_params, state.ema_state
+    metrics = evaluate_all(
+      eval_step, networks, make_batches(), should_stop=should_stop
+    )
+    return {f'eval/{name}': value for name, value in metrics.items()}
+
+  return evaluation

@@ -1,0 +1,227 @@
+"""What a run tells: a file of metrics, TensorBoard, and the terminal."""
+
+import contextlib
+import datetime
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+import jax
+import rich.console
+import rich.progress
+import tensorboardX
+
+from nfnets.training import devices, metrics_file
+
+
+class Reporter:
+  """Writes scalars to all places; in process 0 only, elsewhere it is silent."""
+
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    *,
+    total_steps: int,
+    images_per_step: int,
+    start_step: int = 0,
+    stream: TextIO | None = None,
+  ) -> None:
+    """Opens `metrics.jsonl` and `tensorboard/` in the workdir.
+
+    Args:
+      workdir: of the run.
+      total_steps: of the whole run.
+      images_per_step: outputs per step of all devices, for images/s.
+      start_step: the step that the run goes on from; what was reported for
+        later ones is dropped.
+      stream: for the progress bar, or plain lines if it is no terminal;
+        standard output if None.
+    """
+    self._active = devices.is_primary()
+    if not self._active:
+      return
+    workdir = pathlib.Path(workdir)
+    self._file = metrics_file.MetricsFile(workdir / 'metrics.jsonl', start_step)
+    self._tensorboard = tensorboardX.SummaryWriter(
+      str(workdir / 'tensorboard'), purge_step=start_step + 1
+    )
+    self._terminal = _terminal(stream or sys.stdout, total_steps, start_step)
+    self._clock = _Clock()
+    self._images_per_step = images_per_step
+
+  def progress(self, step: int, loss: float) -> None:
+    """Moves the bar: called for every step, once it is done."""
+    if self._active:
+      self._clock.tick()
+      speed = self._images_per_step * self._clock.steps_per_second
+      self._terminal.move(step, loss, speed, self._clock.steps_per_second)
+
+  def speed(self) -> dict[str, float]:
+    """{'images_per_second': ...} since the call before, without pauses.
+
+    Nothing in the first call after the start if it comes with the first step,
+    whose time is that of the compiler.
+    """
+    if not self._active or not self._clock.steps_per_second:
+      return {}
+    speed = self._images_per_step * self._clock.steps_per_second
+    self._clock = _Clock(running=True)
+    return {'images_per_second': speed}
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """What happens inside does not count as time spent on training."""
+    start = time.perf_counter()
+    yield
+    if self._active:
+      self._clock.skip(time.perf_counter() - start)
+
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Records scalars, named as 'train/loss', of one step."""
+    if not self._active:
+      return
+    self._file.write(step, scalars)
+    for name, value in scalars.items():
+      self._tensorboard.add_scalar(name, value, step)
+    self._terminal.line(step, scalars)
+
+  def message(self, text: str) -> None:
+    """Prints a line, without disturbing the bar."""
+    if self._active:
+      self._terminal.message(text)
+
+  def sync(self) -> None:
+    """Returns when everything is on disk."""
+    if self._active:
+      self._file.sync()
+      self._tensorboard.flush()
+
+  def close(self) -> None:
+    """Ends the bar and closes the files."""
+    if self._active:
+      self._terminal.close()
+      self._file.close()
+      self._tensorboard.close()
+
+
+class _Clock:
+  """Steps per second since it was made, or since the first tick."""
+
+  def __init__(self, running: bool = False) -> None:
+    self._start = time.perf_counter() if running else None
+    self._steps = 0
+    self.steps_per_second = 0.0
+
+  def tick(self) -> None:
+    now = time.perf_counter()
+    if self._start is None:
+      self._start = now
+    else:
+      self._steps += 1
+      self.steps_per_second = self._steps / max(now - self._start, 1e-9)
+
+  def skip(self, seconds: float) -> None:
+    if self._start is not None:
+      self._start += seconds
+
+
+class _Bar:
+  """A progress bar with step, loss, images/s and time left."""
+
+  def __init__(self, console: Any, total_steps: int, start_step: int) -> None:
+    columns = (
+      rich.progress.TextColumn('step {task.completed}/{task.total}'),
+      rich.progress.BarColumn(),
+      rich.progress.TextColumn('loss {task.fields[loss]:.4f}'),
+      rich.progress.TextColumn('{task.fields[speed]:.0f} images/s'),
+      rich.progress.TimeRemainingColumn(),
+    )
+    self._progress = rich.progress.Progress(*columns, console=console)
+    self._task = self._progress.add_task(
+      '', total=total_steps, completed=start_step, loss=float('nan'), speed=0.0
+    )
+    self._progress.start()
+
+  def move(self, step: int, loss: float, speed: float, rate: float) -> None:
+    del rate  # rich measures it itself
+    self._progress.update(self._task, completed=step, loss=loss, speed=speed)
+
+  def line(self, step: int, scalars: Mapping[str, float]) -> None:
+    if any(name.startswith('eval/') for name in scalars):
+      self.message(_text(step, scalars))
+
+  def message(self, text: str) -> None:
+    self._progress.console.print(text, highlight=False, markup=False)
+
+  def close(self) -> None:
+    self._progress.stop()
+
+
+class _Lines:
+  """Plain lines, for files and pipes."""
+
+  def __init__(self, stream: TextIO, total_steps: int) -> None:
+    self._stream = stream
+    self._total_steps = total_steps
+    self._left = ''
+
+  def move(self, step: int, loss: float, speed: float, rate: float) -> None:
+    del loss, speed  # in the line itself
+    if rate:
+      seconds = round((self._total_steps - step) / rate)
+      self._left = f', {datetime.timedelta(seconds=seconds)} left'
+
+  def line(self, step: int, scalars: Mapping[str, float]) -> None:
+    self.message(_text(step, scalars) + self._left)
+
+  def message(self, text: str) -> None:
+    print(text, file=self._stream, flush=True)
+
+  def close(self) -> None:
+    pass
+
+
+def _terminal(stream: TextIO, total_steps: int, start_step: int) -> Any:
+  console = rich.console.Console(file=stream)
+  if console.is_terminal:
+    return _Bar(console, total_steps, start_step)
+  return _Lines(stream, total_steps)
+
+
+def _text(step: int, scalars: Mapping[str, float]) -> str:
+  values = ', '.join(f'{name} {value:.4g}' for name, value in scalars.items())
+  return f'step {step}: {values}'
+
+
+def start_summary(
+  *,
+  model: str,
+  parameters: int,
+  gmacs: float,
+  image_size: int,
+  groups: Iterable[Any],
+) -> str:
+  """What is about to be trained, on what, and how, in a few lines.
+
+  Args:
+    model: its name.
+    parameters: how many numbers it has.
+    gmacs: 1e9 multiply-accumulates for one image.
+    image_size: of that image, in pixels.
+    groups: rows of `optimizer.describe_groups`.
+  """
+  kinds = sorted({device.device_kind for device in jax.devices()})
+  lines = [
+    f'model      {model}: {parameters:,} parameters, {gmacs:.3f} GMACs at '
+    f'{image_size} px',
+    f'devices    {jax.device_count()} x {", ".join(kinds)} in '
+    f'{jax.process_count()} process(es)',
+  ]
+  lines += [
+    f'optimizer  {group.name}: {group.tensors} tensors, '
+    f'{group.parameters:,} parameters: {group.applies}'
+    for group in groups
+  ]
+  return '\n'.join(lines)
