@@ -61,7 +61,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     state, start, metrics = _start_state(config, model, optimizer, checkpointer)
     reporter = stack.enter_context(
       contextlib.closing(
-        reporting.Reporter(workdir, total_steps=length.total, start_step=start)
+        reporting.Reporter(
+          workdir,
+          total_steps=length.total,
+          images_per_step=config.train.batch_size,
+          start_step=start,
+        )
       )
     )
     reporter.message(_summary(config, model))
@@ -85,7 +90,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
       checkpointer=checkpointer,
       reporter=reporter,
       total_steps=length.total,
-      images_per_step=config.train.batch_size,
       log_every=config.log.every_steps,
       eval_every=length.eval_every,
       checkpoint_every=length.checkpoint_every,

@@ -8,7 +8,7 @@ workdir.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -16,6 +16,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nfnets import errors
+
+
+class Batches(Protocol):
+  """What training needs of the data pipeline."""
+
+  def iterate(self, start: int = 0) -> Any:
+    """An iterator from batch `start` on, with a method `close`."""
 
 
 def initialize_distributed(

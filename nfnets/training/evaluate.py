@@ -1,6 +1,7 @@
 """Accuracy over a whole split, each example counted exactly once."""
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -93,13 +94,13 @@ def evaluate_all(
 
 def make_evaluation(
   eval_step: step_lib.EvalStep,
-  make_batches: Callable[[], Iterable[dict[str, np.ndarray]]],
+  batches: devices.Batches,
 ) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
   """What the training loop calls to measure a train state.
 
   Args:
     eval_step: from `step.make_eval_step`.
-    make_batches: returns a fresh iterator over the held-out split.
+    batches: of the held-out split, finite.
 
   Returns:
     (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss', the same of
@@ -112,9 +113,10 @@ def make_evaluation(
     networks = {'': (state.params, state.state)}
     if state.ema_params:
       networks['ema_'] = state.ema_params, state.ema_state
-    metrics = evaluate_all(
-      eval_step, networks, make_batches(), should_stop=should_stop
-    )
+    with contextlib.closing(batches.iterate()) as source:
+      metrics = evaluate_all(
+        eval_step, networks, source, should_stop=should_stop
+      )
     return {f'eval/{name}': value for name, value in metrics.items()}
 
   return evaluation

@@ -118,7 +118,7 @@ def _loss(
   images, labels = examples
   cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype))
   (logits, _), new_state = model.apply(
-    cast(params), state, key, images.astype(dtype), is_training=True
+    cast(params), state, key, images.astype(dtype), True
   )
   new_state = jax.tree.map(lambda old, x: x.astype(old.dtype), state, new_state)
   logits = logits.astype(jnp.float32)

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,13 +19,6 @@ from nfnets.training import step as step_lib
 Evaluate = Callable[
   [state_lib.TrainState, Callable[[], bool]], dict[str, float]
 ]
-
-
-class Batches(Protocol):
-  """What the loop needs of the data pipeline."""
-
-  def iterate(self, start: int = 0) -> Any:
-    """An iterator from batch `start` on, with a method `close`."""
 
 
 class Outcome(NamedTuple):
@@ -53,7 +46,7 @@ def train(
   state: state_lib.TrainState,
   *,
   train_step: step_lib.TrainStep,
-  batches: Batches,
+  batches: devices.Batches,
   evaluate: Evaluate,
   checkpointer: checkpoint.Checkpointer,
   reporter: reporting.Reporter,

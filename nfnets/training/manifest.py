@@ -105,7 +105,7 @@ def mismatches(
 
 def _sha256(x: np.ndarray) -> str:
   data = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-  return hashlib.sha256(data).hexdigest()
+  return hashlib.sha256(data.data).hexdigest()
 
 
 def _json_sha256(body: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ def make_eval_step(
 
   def eval_step(params: Any, state: Any, batch: Any) -> Scalars:
     images = preprocess_lib.normalize(batch['image'], mean, std)
-    (logits, _), _ = model.apply(params, state, None, images, is_training=False)
+    (logits, _), _ = model.apply(params, state, None, images, False)
     labels = batch['label']
     one_hot = jax.nn.one_hot(labels, logits.shape[-1])
     rows = {
