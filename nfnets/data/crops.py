@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from scipy import sparse
 
+from nfnets import errors
 from nfnets.data import images
 
 CROP_TRIES = 10
@@ -101,7 +102,7 @@ def random_resized_crop(
   out: np.ndarray,
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
-  scaled_decoding: bool = True,
+  scaled_decoding: bool = False,
 ) -> None:
   """Decodes an image and writes a random crop of it, resized, into `out`.
 
@@ -121,19 +122,16 @@ def random_resized_crop(
   Raises:
     images.DecodeError: the data cannot be decoded.
   """
-  ranges = (area_range, aspect_range)
-  size = images.jpeg_size(data) if scaled_decoding else None
   reduction = 1
-  if size is not None and min(size) > 0:
-    box = random_crop_box(*size, draws, *ranges)
+  if scaled_decoding and (size := images.jpeg_size(data)):
+    box = random_crop_box(*size, draws, area_range, aspect_range)
     reduction = _reduction(box, len(out))
   image = images.decode(data, reduction)
-  height, width = image.shape[:2]
-  if reduction == 1:
-    box = random_crop_box(height, width, draws, *ranges)
+  if reduction > 1:
+    _resize_reduced_into(image, box, reduction, out)
   else:
-    box = _reduced_box(box, reduction, height, width)
-  _resize_into(_cut(image, box), out)
+    box = random_crop_box(*image.shape[:2], draws, area_range, aspect_range)
+    _resize_into(_cut(image, box), out)
 
 
 def _reduction(box: Box, size: int) -> int:
@@ -142,16 +140,27 @@ def _reduction(box: Box, size: int) -> int:
   return next((r for r in (8, 4, 2) if smaller >= r), 1)
 
 
-def _reduced_box(box: Box, reduction: int, height: int, width: int) -> Box:
-  """The same crop of the image decoded at 1 / reduction, uint8[height, ...]."""
-  crop_height = min(height, round(box.height / reduction))
-  crop_width = min(width, round(box.width / reduction))
-  return Box(
-    min(round(box.top / reduction), height - crop_height),
-    min(round(box.left / reduction), width - crop_width),
-    crop_height,
-    crop_width,
+def _resize_reduced_into(
+  image: np.ndarray, box: Box, reduction: int, out: np.ndarray
+) -> None:
+  """Resizes a crop, given in pixels of the full image, from a reduced one.
+
+  The corners of the crop fall between pixels of the reduced image, so the
+  samples are taken where they belong, not on its grid.
+  """
+  height, width = out.shape[:2]
+  step_y = box.height / (height * reduction)
+  step_x = box.width / (width * reduction)
+  # Pixel i covers [i, i + 1); its value belongs to i + 1/2.
+  grid = np.array(
+    [
+      [step_x, 0, box.left / reduction + step_x / 2 - 0.5],
+      [0, step_y, box.top / reduction + step_y / 2 - 0.5],
+    ]
   )
+  flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+  size, border = (width, height), cv2.BORDER_REPLICATE
+  cv2.warpAffine(image, grid, size, dst=out, flags=flags, borderMode=border)
 
 
 def eval_crop(
@@ -176,20 +185,26 @@ def eval_crop(
     crop_mode: for 'timm': 'squash' resizes both sides to S / crop_pct,
       'center' the shorter one, keeping the aspect.
 
-  Raises:
-    ValueError: an unknown preset or crop mode.
+  See `check_preset` for what is refused.
   """
   if preset == 'deepmind':
     _squash_then_cut(image, out)
   elif preset == 'deepmind_crop':
     _cut_then_resize(image, out)
-  elif preset == 'timm':
-    _antialias_then_cut(image, out, crop_pct, crop_mode)
   else:
-    raise ValueError(
-      f"evaluation preset {preset!r} is none of 'deepmind', 'deepmind_crop',"
-      " 'timm'"
-    )
+    _antialias_then_cut(image, out, crop_pct, crop_mode)
+
+
+def check_preset(preset: str, crop_pct: float, crop_mode: str) -> None:
+  """Raises a UserError unless `eval_crop` knows these settings."""
+  for what, value, known in (
+    ('evaluation preset', preset, ('deepmind', 'deepmind_crop', 'timm')),
+    ('crop mode', crop_mode, ('squash', 'center')),
+  ):
+    if value not in known:
+      raise errors.UserError(f'{what} {value!r} is none of {", ".join(known)}')
+  if not 0 < crop_pct <= 1:
+    raise errors.UserError(f'crop_pct {crop_pct} is not in (0, 1]')
 
 
 def _squash_then_cut(image: np.ndarray, out: np.ndarray) -> None:
@@ -214,11 +229,9 @@ def _antialias_then_cut(
   height, width = image.shape[:2]
   if crop_mode == 'squash':
     new_height = new_width = side
-  elif crop_mode == 'center':
+  else:
     shorter = min(height, width)
     new_height, new_width = side * height // shorter, side * width // shorter
-  else:
-    raise ValueError(f"crop mode {crop_mode!r} is neither 'squash' nor 'center'")
   resized = resize_antialiased(image, new_height, new_width)
   top, left = round((new_height - size) / 2), round((new_width - size) / 2)
   out[:] = _cut(resized, Box(top, left, size, size))
@@ -253,7 +266,7 @@ def _weights(old: int, new: int) -> sparse.csr_array:
   first = np.maximum((centres - reach + 0.5).astype(int), 0)
   stop = np.minimum((centres + reach + 0.5).astype(int), old)
   rows = np.repeat(np.arange(new), stop - first)
-  columns = np.concatenate([np.arange(a, b) for a, b in zip(first, stop)])
+  columns = np.concatenate(list(map(np.arange, first, stop)))
   taps = _cubic((columns + 0.5 - centres[rows]) / stretch)
   taps /= np.bincount(rows, taps)[rows]
   entries = (taps.astype(np.float32), (rows, columns))

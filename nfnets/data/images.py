@@ -79,7 +79,8 @@ def jpeg_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
       at += 1
     elif marker in _JPEG_FRAMES:
       height, width = data[at + 5 : at + 7], data[at + 7 : at + 9]
-      return int.from_bytes(height, 'big'), int.from_bytes(width, 'big')
+      size = int.from_bytes(height, 'big'), int.from_bytes(width, 'big')
+      return size if min(size) > 0 else None
     else:
       at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
   return None

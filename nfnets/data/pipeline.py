@@ -1,165 +1,133 @@
-"""Sources to batches: batch k is a pure function of (seed, k)."""
+"""Sources to batches: batch k is a pure function of (seed, k).
 
+Every random number of a training batch comes from Philox, a counter-based
+generator, at a counter that is the example's place in the run. So neither
+threads, worker processes, hosts nor the step at which a run is resumed change
+what batch k holds.
+"""
+
+import dataclasses
 import functools
 import itertools
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
-from typing import Any
 
-import grain
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import crops, images, sources
+from nfnets.data import batches, crops, images, sources, unreadable
 
-Batch = dict[str, np.ndarray]
-"""'image' uint8[b, S, S, 3], 'label' int32[b], 'mask' bool[b]."""
-
-
-class Batches:
-  """Batches by number; infinite unless `length` is given."""
-
-  def __init__(
-    self, make: Callable[[int], Batch], length: int | None, num_workers: int
-  ):
-    """Wraps `make(k) -> batch k`, a pure and picklable function."""
-    self._make = make
-    self._length = length
-    self._num_workers = num_workers
-
-  def __len__(self) -> int:
-    """The number of batches, where it is finite."""
-    if self._length is None:
-      raise TypeError('training batches have no end')
-    return self._length
-
-  def __getitem__(self, number: int) -> Batch:
-    """Batch `number`."""
-    if number < 0 or (self._length is not None and number >= self._length):
-      raise IndexError(f'no batch {number}')
-    return self._make(number)
-
-  def __iter__(self) -> Iterator[Batch]:
-    """All batches from the first."""
-    return self.iterate()
-
-  def iterate(self, start: int = 0) -> Any:
-    """Batches from `start` on, made ahead; close() ends the threads."""
-    stop = sys.maxsize if self._length is None else self._length
-    dataset = (
-      grain.MapDataset.range(start, stop)
-      .map(self._make)
-      .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
-    )
-    return iter(dataset)
+# What the two halves of Philox's key tell apart besides the seed.
+_CROPS, _ORDER = 0, 1
 
 
-def default_num_threads() -> int:
-  """The cores that this process may use."""
-  return len(os.sched_getaffinity(0))
+@dataclasses.dataclass(frozen=True)
+class _Slice:
+  """The part of every global batch that this process makes, and how."""
+
+  source: sources.Source
+  batch_size: int
+  rows: int
+  offset: int
+  image_size: int
+  num_threads: int
+  policy: unreadable.Policy
+
+  def first(self, number: int) -> int:
+    """The place in the run of this process's first row of batch `number`."""
+    return number * self.batch_size + self.offset
+
+  def zeros(self) -> batches.Batch:
+    """A batch to be filled."""
+    shape = (self.rows, self.image_size, self.image_size, 3)
+    return {
+      'image': np.zeros(shape, np.uint8),
+      'label': np.zeros(self.rows, np.int32),
+      'mask': np.ones(self.rows, bool),
+    }
 
 
-@functools.cache
-def _pool(num_threads: int) -> futures.ThreadPoolExecutor:
-  return futures.ThreadPoolExecutor(num_threads, 'nfnets-decode')
-
-
-def _fill_rows(fill: Callable[[int], None], rows: int, num_threads: int):
-  """Calls fill(0), ..., fill(rows - 1), in threads."""
-  counter = itertools.count()
-
-  def drain() -> None:
-    while (row := next(counter)) < rows:
-      fill(row)
-
-  pool = _pool(num_threads)
-  for future in [pool.submit(drain) for _ in range(num_threads)]:
-    future.result()
-
-
-@functools.lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-  """The permutation int64[length] in which an epoch visits the examples."""
-  generator = np.random.Philox(key=[seed, 1], counter=[0, epoch, 0, 0])
-  return np.random.Generator(generator).permutation(length)
-
-
-def _crop_draws(seed: int, first: int, count: int) -> np.ndarray:
-  """Uniform draws float64[count, DRAWS_PER_CROP] of consecutive positions.
-
-  Philox makes four numbers per count of its counter, so each position has
-  counts of its own and its draws depend on nothing else.
-  """
-  counter = first * crops.DRAWS_PER_CROP // 4
-  generator = np.random.Philox(key=[seed, 0], counter=[counter, 0, 0, 0])
-  shape = (count, crops.DRAWS_PER_CROP)
-  return np.random.Generator(generator).random(shape)
-
-
+@dataclasses.dataclass(frozen=True)
 class _TrainBatch:
   """Makes one process's slice of training batch k."""
 
-  def __init__(self, source: sources.Source, **settings: Any):
-    self.source = source
-    self.__dict__.update(settings)
+  slice: _Slice
+  seed: int
+  area_range: tuple[float, float]
+  aspect_range: tuple[float, float]
+  scaled_decoding: bool
 
-  def __call__(self, number: int) -> Batch:
-    first = number * self.batch_size + self.offset
-    positions = np.arange(first, first + self.rows)
-    epochs, places = np.divmod(positions, len(self.source))
-    draws = _crop_draws(self.seed, first, self.rows)
-    image = np.empty((self.rows, self.image_size, self.image_size, 3), np.uint8)
-    label = np.empty(self.rows, np.int32)
+  def __call__(self, number: int) -> batches.Made:
+    source, rows = self.slice.source, self.slice.rows
+    first = self.slice.first(number)
+    indices = self._indices(first)
+    draws = crop_draws(self.seed, first, rows)
+    batch = self.slice.zeros()
 
-    def fill(row: int) -> None:
-      order = epoch_order(self.seed, int(epochs[row]), len(self.source))
-      example = self.source[int(order[places[row]])]
-      crops.random_resized_crop(
-        example['image'],
-        draws[row],
-        image[row],
-        self.area_range,
-        self.aspect_range,
+    def fill(row: int) -> list[unreadable.Unreadable]:
+      def crop(data: bytes | np.ndarray) -> None:
+        crops.random_resized_crop(
+          data,
+          draws[row],
+          batch['image'][row],
+          self.area_range,
+          self.aspect_range,
+          self.scaled_decoding,
+        )
+
+      batch['label'][row], found = unreadable.read_or_neighbour(
+        source, indices[row], crop, self.slice.policy
       )
-      label[row] = example['label']
+      return found
 
-    _fill_rows(fill, self.rows, self.num_threads)
-    return {'image': image, 'label': label, 'mask': np.ones(self.rows, bool)}
+    return batches.Made(batch, _in_threads(fill, rows, self.slice.num_threads))
+
+  def _indices(self, first: int) -> list[int]:
+    """The examples at the run's places from `first` on."""
+    length = len(self.slice.source)
+    epochs, places = np.divmod(first + np.arange(self.slice.rows), length)
+    return [
+      int(epoch_order(self.seed, epoch, length)[place])
+      for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)
+    ]
 
 
+@dataclasses.dataclass(frozen=True)
 class _EvalBatch:
   """Makes one process's slice of evaluation batch k."""
 
-  def __init__(self, source: sources.Source, **settings: Any):
-    self.source = source
-    self.__dict__.update(settings)
+  slice: _Slice
+  preset: str
+  crop_pct: float
+  crop_mode: str
 
-  def __call__(self, number: int) -> Batch:
-    first = number * self.batch_size + self.offset
-    image = np.zeros((self.rows, self.image_size, self.image_size, 3), np.uint8)
-    label = np.zeros(self.rows, np.int32)
-    mask = np.arange(first, first + self.rows) < len(self.source)
+  def __call__(self, number: int) -> batches.Made:
+    source, rows = self.slice.source, self.slice.rows
+    first = self.slice.first(number)
+    batch = self.slice.zeros()
+    batch['mask'] = first + np.arange(rows) < len(source)
 
-    def fill(row: int) -> None:
-      if not mask[row]:
-        return
-      example = self.source[first + row]
-      crops.eval_crop(images.decode(example['image']), image[row], self.preset, self.crop_pct, self.crop_mode)
-      label[row] = example['label']
+    def fill(row: int) -> list[unreadable.Unreadable]:
+      def crop(data: bytes | np.ndarray) -> None:
+        crops.eval_crop(
+          images.decode(data),
+          batch['image'][row],
+          self.preset,
+          self.crop_pct,
+          self.crop_mode,
+        )
 
-    _fill_rows(fill, self.rows, self.num_threads)
-    return {'image': image, 'label': label, 'mask': mask}
+      try:
+        batch['label'][row] = unreadable.read(source, first + row, crop)
+      except sources.UnreadableError as error:
+        # A neighbour would be counted twice.
+        batch['mask'][row] = False
+        return [unreadable.refuse_if_strict(error, self.slice.policy)]
+      return []
 
-
-def _rows(batch_size: int, process_count: int) -> int:
-  if batch_size < 1 or batch_size % process_count:
-    raise errors.UserError(
-      f'batch size {batch_size} is not a multiple of the {process_count}'
-      ' processes'
-    )
-  return batch_size // process_count
+    real = int(batch['mask'].sum())
+    return batches.Made(batch, _in_threads(fill, real, self.slice.num_threads))
 
 
 def train_batches(
@@ -172,23 +140,57 @@ def train_batches(
   process_count: int = 1,
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
+  scaled_decoding: bool = False,
   num_threads: int | None = None,
   num_workers: int = 0,
-) -> Batches:
-  """Endless shuffled batches of random crops."""
-  rows = _rows(batch_size, process_count)
-  make = _TrainBatch(
+  strict: bool = False,
+  max_unreadable_share: float = 0.05,
+) -> batches.Batches:
+  """Endless batches of random crops; every epoch is a full permutation.
+
+  A batch may span two epochs, or many where the source is smaller than it.
+
+  Args:
+    source: see `sources.load_source`.
+    batch_size: images of all processes together.
+    image_size: side of the square crops, pixels.
+    seed: at least 0, below 2**64; with k it determines batch k.
+    process_index: of this process.
+    process_count: of all processes; each makes one contiguous slice of every
+      batch, so that together they see the same images as one would.
+    area_range: of the crops, as shares of the image's area.
+    aspect_range: of the crops, width / height.
+    scaled_decoding: see `crops.random_resized_crop`.
+    num_threads: that decode, in each process that makes batches; all the cores
+      that there are (shared among the workers) by default.
+    num_workers: processes that make the batches; 0 makes them here. Threads
+      alone keep about a dozen cores busy.
+    strict: whether an unreadable image is an error. If not, it is named once,
+      counted, and the next readable example takes its place.
+    max_unreadable_share: of the source's examples; more are an error.
+
+  Returns:
+    `Batches` without an end.
+
+  Raises:
+    UserError: the source is empty or the batch cannot be divided.
+  """
+  policy = unreadable.Policy(strict, max_unreadable_share)
+  part = _slice(
     source,
-    batch_size=batch_size,
-    rows=rows,
-    offset=process_index * rows,
-    image_size=image_size,
-    seed=seed,
-    area_range=area_range,
-    aspect_range=aspect_range,
-    num_threads=num_threads or default_num_threads(),
+    batch_size,
+    image_size,
+    (process_index, process_count),
+    (num_threads, num_workers),
+    policy,
   )
-  return Batches(make, None, num_workers)
+  if not 0 <= seed < 2**64:
+    raise errors.UserError(f'seed {seed} is not in 0 ... 2**64 - 1')
+  make = _TrainBatch(part, seed, area_range, aspect_range, scaled_decoding)
+  ledger = unreadable.Ledger(
+    len(source), policy, 'the next readable one takes its place'
+  )
+  return batches.Batches(make, None, num_workers, ledger)
 
 
 def eval_batches(
@@ -197,22 +199,139 @@ def eval_batches(
   batch_size: int,
   image_size: int,
   preset: str = 'deepmind',
-  crop_pct: float = 0.875,
-  crop_mode: str = 'center',
+  crop_pct: float = 0.9,
+  crop_mode: str = 'squash',
   process_index: int = 0,
   process_count: int = 1,
   num_threads: int | None = None,
   num_workers: int = 0,
-) -> Batches:
-  """All examples in order, once; the last batch is padded with mask False."""
-  rows = _rows(batch_size, process_count)
-  make = _EvalBatch(
+  strict: bool = False,
+  max_unreadable_share: float = 0.05,
+) -> batches.Batches:
+  """Every example once, in the source's order.
+
+  The last batch is padded with images of zeros, their mask False; so are the
+  places of unreadable images. Every process has the same number of batches.
+
+  Args:
+    source: see `sources.load_source`.
+    batch_size: images of all processes together; any size.
+    image_size: side of the square crops, pixels.
+    preset: 'deepmind', 'deepmind_crop' or 'timm', see `crops.eval_crop`.
+    crop_pct: for 'timm', see `crops.eval_crop`.
+    crop_mode: for 'timm', see `crops.eval_crop`.
+    process_index: as in `train_batches`.
+    process_count: as in `train_batches`.
+    num_threads: as in `train_batches`.
+    num_workers: as in `train_batches`.
+    strict: whether an unreadable image is an error. If not, it is named once,
+      counted, and its mask is False.
+    max_unreadable_share: of the source's examples; more are an error.
+
+  Returns:
+    ceil(len(source) / batch_size) batches.
+
+  Raises:
+    UserError: the source is empty or the batch cannot be divided.
+    ValueError: an unknown preset or crop mode.
+  """
+  policy = unreadable.Policy(strict, max_unreadable_share)
+  part = _slice(
     source,
-    batch_size=batch_size,
-    rows=rows,
-    offset=process_index * rows,
-    image_size=image_size,
-    preset=preset, crop_pct=crop_pct, crop_mode=crop_mode,
-    num_threads=num_threads or default_num_threads(),
+    batch_size,
+    image_size,
+    (process_index, process_count),
+    (num_threads, num_workers),
+    policy,
   )
-  return Batches(make, -(-len(source) // batch_size), num_workers)
+  crops.check_preset(preset, crop_pct, crop_mode)
+  make = _EvalBatch(part, preset, crop_pct, crop_mode)
+  ledger = unreadable.Ledger(len(source), policy, 'it is not counted')
+  length = -(-len(source) // batch_size)
+  return batches.Batches(make, length, num_workers, ledger)
+
+
+def _slice(
+  source: sources.Source,
+  batch_size: int,
+  image_size: int,
+  process: tuple[int, int],
+  parallel: tuple[int | None, int],
+  policy: unreadable.Policy,
+) -> _Slice:
+  """Checks the sizes and divides the batch."""
+  index, count = process
+  num_threads, num_workers = parallel
+  if not len(source):
+    raise errors.UserError(f'{source.name}, split {source.split}: no examples')
+  if batch_size < 1 or batch_size % count:
+    below = max(batch_size // count, 1) * count
+    raise errors.UserError(
+      f'batch size {batch_size} cannot be divided among {count} processes;'
+      f' the nearest that can are {below} and {below + count}'
+    )
+  if not 0 <= index < count:
+    raise ValueError(f'process {index} of {count}')
+  rows = batch_size // count
+  threads = num_threads or max(1, available_cores() // max(1, num_workers))
+  return _Slice(
+    source, batch_size, rows, index * rows, image_size, threads, policy
+  )
+
+
+def available_cores() -> int:
+  """The CPU cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
+  """The permutation int64[length] in which an epoch visits the examples."""
+  bits = np.random.Philox(key=[seed, _ORDER], counter=[0, epoch, 0, 0])
+  return np.random.Generator(bits).permutation(length)
+
+
+def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
+  """What the crops at consecutive places of the run are drawn from.
+
+  Philox yields four numbers per counter, so place n owns the counters from
+  n * DRAWS_PER_CROP / 4 on, and its numbers depend on (seed, n) alone.
+
+  Returns:
+    float64[count, crops.DRAWS_PER_CROP], uniform in [0, 1).
+  """
+  counter = first * (crops.DRAWS_PER_CROP // 4)
+  bits = np.random.Philox(key=[seed, _CROPS], counter=[counter, 0, 0, 0])
+  shape = (count, crops.DRAWS_PER_CROP)
+  return np.random.Generator(bits).random(shape)
+
+
+@functools.cache
+def _pool(num_threads: int) -> futures.ThreadPoolExecutor:
+  """The decoding threads of this process, shared by all batches."""
+  return futures.ThreadPoolExecutor(num_threads, 'nfnets-decode')
+
+
+def _in_threads(
+  fill: Callable[[int], list[unreadable.Unreadable]],
+  rows: int,
+  num_threads: int,
+) -> list[unreadable.Unreadable]:
+  """Calls fill(0) ... fill(rows - 1), returns what they found in that order."""
+  counter = itertools.count()
+  found: dict[int, list[unreadable.Unreadable]] = {}
+
+  def drain() -> None:
+    # next() of a count is atomic: threads share the rows as they come free.
+    while (row := next(counter)) < rows:
+      if entries := fill(row):
+        found[row] = entries
+
+  pool = _pool(num_threads)
+  drains = [pool.submit(drain) for _ in range(min(num_threads, rows))]
+  futures.wait(drains)
+  for future in drains:
+    future.result()
+  return [entry for row in sorted(found) for entry in found[row]]

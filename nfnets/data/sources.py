@@ -10,6 +10,16 @@ from nfnets import errors
 SPLITS = ('train', 'valid', 'test')
 
 
+class UnreadableError(Exception):
+  """The image of an example cannot be read or decoded."""
+
+  def __init__(self, id: str, reason: str):
+    """Names the example, as `Example.id` does, and says what is wrong."""
+    super().__init__(id, reason)
+    self.id = id
+    self.reason = reason
+
+
 class Example(TypedDict):
   """One stored example."""
 
@@ -35,7 +45,12 @@ class Source(Protocol):
     """The number of examples."""
 
   def __getitem__(self, index: int) -> Example:
-    """Reads example `index`, image still encoded."""
+    """Reads example `index`, image still encoded.
+
+    Raises:
+      UnreadableError: its file cannot be read.
+      UserError: its record file is damaged.
+    """
 
 
 def load_source(
