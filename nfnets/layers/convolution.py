@@ -1,11 +1,22 @@
-"""The one place that decides how a (grouped) convolution is lowered."""
+"""The one place that decides how a (grouped) convolution is lowered.
+
+XLA's own lowering is right for TPUs. On CPUs its grouped convolutions run far
+below what the same work reaches as dense convolutions or matrix products, most
+of all their weight gradients; `convolution_cpu` has those. The choice is made
+per platform when a program is lowered, so that a program exported from one
+platform for others is right for each.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import jax
 from jax import lax
+
+from nfnets.layers import convolution_cpu
+from nfnets.layers.convolution_cpu import Geometry
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 Lowering = Literal['plain', 'grouped_dense', 'matmul']
@@ -21,7 +32,8 @@ def lowering(name: Lowering) -> Iterator[None]:
 
   Args:
     name: 'plain' (one XLA convolution each), 'grouped_dense' (one dense
-      convolution per group) or 'matmul' (matrix products).
+      convolution per group, 1x1 as a matrix product) or 'matmul' (everything
+      as matrix products).
 
   Yields:
     Nothing; functions traced inside the context use that lowering.
@@ -30,20 +42,25 @@ def lowering(name: Lowering) -> Iterator[None]:
     ValueError: if there is no lowering of that name.
   """
   if name not in get_args(Lowering):
-    raise ValueError(f'lowering is {name!r}, expected one of {Lowering}')
+    raise ValueError(
+      f'lowering is {name!r}, expected one of {get_args(Lowering)}'
+    )
   with _forced(name):
     yield
 
 
 def conv2d(
-    inputs: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int = 1,
-    padding: Padding = 'SAME',
-    groups: int = 1,
+  inputs: jax.Array,
+  kernel: jax.Array,
+  *,
+  stride: int = 1,
+  padding: Padding = 'SAME',
+  groups: int = 1,
 ) -> jax.Array:
   """Two-dimensional (grouped) cross-correlation, NHWC by HWIO.
+
+  Differentiable in reverse mode, any number of times; forward mode needs
+  `lowering('plain')`.
 
   Args:
     inputs: float[B, H, W, C].
@@ -56,11 +73,73 @@ def conv2d(
   Returns:
     float[B, H', W', O].
   """
-  return lax.conv_general_dilated(
-      inputs,
-      kernel,
-      window_strides=(stride, stride),
-      padding=padding,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      feature_group_count=groups,
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(
+      inputs.shape[1:3], kernel.shape[:2], (stride, stride), padding
+    )
+  pads = tuple((int(low), int(high)) for low, high in padding)
+  geometry = Geometry(stride, pads, groups)
+  forced = _forced.value
+  if forced == 'plain':
+    return convolution_cpu.plain(inputs, kernel, geometry)
+  return _conv2d(geometry, forced, inputs, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _conv2d(
+  geometry: Geometry,
+  forced: Lowering | None,
+  inputs: jax.Array,
+  kernel: jax.Array,
+) -> jax.Array:
+  return _by_platform('forward', geometry, forced, inputs, kernel)
+
+
+def _conv2d_forward(
+  geometry: Geometry,
+  forced: Lowering | None,
+  inputs: jax.Array,
+  kernel: jax.Array,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  outputs = _by_platform('forward', geometry, forced, inputs, kernel)
+  return outputs, (inputs, kernel)
+
+
+def _conv2d_backward(
+  geometry: Geometry,
+  forced: Lowering | None,
+  residuals: tuple[jax.Array, jax.Array],
+  cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  return (
+    _by_platform('inputs', geometry, forced, *residuals, cotangent),
+    _by_platform('kernel', geometry, forced, *residuals, cotangent),
   )
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+def _by_platform(
+  part: convolution_cpu.Part,
+  geometry: Geometry,
+  forced: Lowering | None,
+  *operands: jax.Array,
+) -> jax.Array:
+  """One of a convolution's three products, lowered for its platform."""
+  if forced is not None:
+    return _branch(part, geometry, forced)(*operands)
+  return lax.platform_dependent(
+    *operands,
+    cpu=_branch(part, geometry, 'auto'),
+    default=_branch(part, geometry, 'plain'),
+  )
+
+
+@functools.cache
+def _branch(
+  part: convolution_cpu.Part, geometry: Geometry, name: str
+) -> Callable[..., jax.Array]:
+  # Cached since JAX's tracing cache knows functions by identity: equal
+  # convolutions are then traced once.
+  return functools.partial(convolution_cpu.PARTS[part], geometry, name)

@@ -1,0 +1,173 @@
+"""Convolutions as dense convolutions per group and as matrix products.
+
+Each of the three products of a convolution (outputs, gradient of the inputs,
+gradient of the kernel) is a function of the geometry and of the way to do it.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Part = Literal['forward', 'inputs', 'kernel']
+
+
+class Geometry(NamedTuple):
+  """What a convolution's operands do not tell.
+
+  Attributes:
+    stride: step in pixels along both axes.
+    pads: ((top, bottom), (left, right)) pixels.
+    groups: number of groups that channels are split into.
+  """
+
+  stride: int
+  pads: tuple[tuple[int, int], ...]
+  groups: int
+
+
+# Groups narrower than this are merged, block-diagonally, up to this width:
+# the zeros cost less than many narrow products.
+_MERGED_WIDTH = 64
+# Below this many output positions a matrix product of patches beats XLA's
+# convolution.
+_FEW_POSITIONS = 256
+
+
+def plain(
+  inputs: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> jax.Array:
+  """XLA's own convolution."""
+  return lax.conv_general_dilated(
+    inputs,
+    kernel,
+    window_strides=(geometry.stride, geometry.stride),
+    padding=geometry.pads,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=geometry.groups,
+  )
+
+
+def _forward(
+  geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
+) -> jax.Array:
+  if way == 'plain':
+    return plain(inputs, kernel, geometry)
+  if geometry.groups > 1:
+    return _per_group(geometry, way, inputs, kernel)
+  if kernel.shape[:2] == (1, 1) and not any(sum(geometry.pads, ())):
+    return _pointwise(inputs, kernel, geometry.stride)
+  if way == 'matmul' or (way == 'auto' and _is_small(inputs, geometry)):
+    return _patches_matmul(inputs, kernel, geometry)
+  return plain(inputs, kernel, geometry)
+
+
+def _inputs_gradient(
+  geometry: Geometry,
+  way: str,
+  inputs: jax.Array,
+  kernel: jax.Array,
+  cotangent: jax.Array,
+) -> jax.Array:
+  _, transpose = jax.vjp(lambda x: _forward(geometry, way, x, kernel), inputs)
+  return transpose(cotangent)[0]
+
+
+def _kernel_gradient(
+  geometry: Geometry,
+  way: str,
+  inputs: jax.Array,
+  kernel: jax.Array,
+  cotangent: jax.Array,
+) -> jax.Array:
+  _, transpose = jax.vjp(lambda w: _forward(geometry, way, inputs, w), kernel)
+  return transpose(cotangent)[0]
+
+
+PARTS: dict[Part, Callable[..., jax.Array]] = {
+  'forward': _forward,
+  'inputs': _inputs_gradient,
+  'kernel': _kernel_gradient,
+}
+
+
+def _is_small(inputs: jax.Array, geometry: Geometry) -> bool:
+  batch, height, width, _ = inputs.shape
+  positions = batch * height * width // geometry.stride**2
+  return positions <= _FEW_POSITIONS
+
+
+def _pointwise(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """A 1x1 convolution: float[B, H', W', O], a stride skips positions."""
+  if stride > 1:
+    inputs = inputs[:, ::stride, ::stride]
+  batch, height, width, channels = inputs.shape
+  outputs = jnp.dot(inputs.reshape(-1, channels), kernel[0, 0])
+  return outputs.reshape(batch, height, width, -1)
+
+
+def _per_group(
+  geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
+) -> jax.Array:
+  """One dense convolution per group, narrow groups merged first."""
+  kernels = _merged(kernel, geometry.groups)
+  parts = jnp.split(inputs, len(kernels), axis=-1)
+  dense = geometry._replace(groups=1)
+  return jnp.concatenate(
+    [_forward(dense, way, x, w) for x, w in zip(parts, kernels, strict=True)],
+    axis=-1,
+  )
+
+
+def _merged(kernel: jax.Array, groups: int) -> list[jax.Array]:
+  """A grouped kernel as dense ones, at least 64 channels wide if possible."""
+  height, width, channels, outputs = kernel.shape
+  merge = max(1, min(groups, _MERGED_WIDTH // channels))
+  while groups % merge:
+    merge -= 1
+  if merge == 1:
+    return jnp.split(kernel, groups, axis=-1)
+  shape = (height, width, channels, groups // merge, merge, outputs // groups)
+  blocks = jnp.einsum(
+    'hwcgmo,km->hwgkcmo',
+    kernel.reshape(shape),
+    jnp.eye(merge, dtype=kernel.dtype),
+  )
+  dense = (merge * channels, merge * outputs // groups)
+  return [
+    blocks[:, :, group].reshape(height, width, *dense)
+    for group in range(groups // merge)
+  ]
+
+
+def _patches_matmul(
+  inputs: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> jax.Array:
+  """A dense convolution as one product of patches and kernel (im2col)."""
+  height, width, channels, outputs = kernel.shape
+  stride = geometry.stride
+  padded = jnp.pad(inputs, ((0, 0), *geometry.pads, (0, 0)))
+  batch, padded_height, padded_width, _ = padded.shape
+  rows = (padded_height - height) // stride + 1
+  columns = (padded_width - width) // stride + 1
+  taps = [
+    lax.slice(
+      padded,
+      (0, i, j, 0),
+      (
+        batch,
+        i + (rows - 1) * stride + 1,
+        j + (columns - 1) * stride + 1,
+        channels,
+      ),
+      (1, stride, stride, 1),
+    )
+    for i in range(height)
+    for j in range(width)
+  ]
+  patches = jnp.concatenate(taps, axis=-1).reshape(batch * rows * columns, -1)
+  return jnp.dot(patches, kernel.reshape(-1, outputs)).reshape(
+    batch, rows, columns, outputs
+  )
