@@ -1,1 +1,6 @@
-"""Files to parameters and back."""
+"""Weights from files and to files."""
+
+from nfnets.weights.loading import Loaded, load, load_model
+from nfnets.weights.saving import save
+
+__all__ = ['Loaded', 'load', 'load_model', 'save']

@@ -30,6 +30,7 @@ class Contents(NamedTuple):
 
   tensors: Tensors
   metadata: dict[str, str]
+  sealed: bool  # written by `write_safetensors` and unchanged since
 
 
 def kind(path: pathlib.Path) -> Kind:
@@ -112,7 +113,7 @@ def read_safetensors(path: pathlib.Path) -> Contents:
       f'{path}: damaged: its SHA-256 is not the one written in it; fetch or '
       'write it again'
     )
-  return Contents(tensors, metadata)
+  return Contents(tensors, metadata, written is not None)
 
 
 def write_safetensors(
@@ -129,7 +130,7 @@ def write_safetensors(
     UserError: the file cannot be written.
   """
   # safetensors stores the memory of arrays of another order as it lies.
-  arrays = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+  arrays = {k: np.asarray(v, order='C') for k, v in tensors.items()}
   stamped = {**metadata, _DIGEST: digest(arrays, metadata)}
   with replacing(path) as temporary:
     safetensors_numpy.save_file(arrays, temporary, stamped)
@@ -139,7 +140,7 @@ def digest(tensors: Tensors, metadata: Mapping[str, str]) -> str:
   """The SHA-256 of names, types, shapes, values and metadata, as hex."""
   total = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
   for name in sorted(tensors):
-    array = np.ascontiguousarray(tensors[name])
+    array = np.asarray(tensors[name], order='C')
     total.update(f'\n{name} {array.dtype.name} {array.shape}\n'.encode())
     total.update(array.reshape(-1).view(np.uint8).data)
   return total.hexdigest()

@@ -13,7 +13,7 @@ import pathlib
 import pickletools
 import struct
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from nfnets import errors
 from nfnets.weights import pickle_types
@@ -118,7 +118,7 @@ class _Machine:
     """Runs the machine over the opcodes of `file` and returns the top."""
     position = 0
     try:
-      for opcode, value, place in pickletools.genops(file):
+      for opcode, value, place in pickletools.genops(cast(IO[bytes], file)):
         position = place or 0
         if opcode.name == 'STOP':
           return self._pop_many(1)[0]
@@ -160,7 +160,7 @@ class _Machine:
     return values
 
   def _to_mark(self) -> list[Any]:
-    values = []
+    values: list[Any] = []
     while self._stack:
       value = self._stack.pop()
       if value is _MARK:

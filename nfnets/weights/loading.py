@@ -1,0 +1,271 @@
+"""Weights from any file that holds them, checked against a model."""
+
+import dataclasses
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nfnets import errors, models
+from nfnets.models import config as model_config
+from nfnets.weights import (
+  deepmind,
+  files,
+  hub,
+  metadata,
+  timm,
+  timm_names,
+  tree,
+)
+
+# Settings that may differ between a file and the model that takes it: none of
+# them changes what an evaluated network computes.
+_FREE = frozenset((
+    'name', 'num_classes', 'train_size', 'test_size', 'crop_pct', 'crop_mode',
+    'drop_rate', 'stochdepth_rate', 'remat', 'head_init', 'skip_gain_init',
+))  # fmt: skip
+
+
+class Source(NamedTuple):
+  """What a file holds, before it is compared with a model."""
+
+  path: str  # as the user gave it, for messages
+  layout: str  # 'nfnets', 'deepmind' or 'timm'
+  params: tree.Flat  # by the names of the layout
+  state: tree.Flat
+  name: str | None  # of the model, where the file or the id tells it
+  options: dict[str, Any]  # of create_model, where the file tells them
+  class_names: tuple[str, ...]
+
+
+class Loaded(NamedTuple):
+  """A network, ready to use."""
+
+  model: models.Model
+  params: tree.Nested
+  state: tree.Nested
+  class_names: tuple[str, ...]  # empty where the file has none
+
+
+def load(
+  path: str | pathlib.Path,
+  name: str,
+  refit: bool = False,
+  reset_head: bool = False,
+  **overrides: Any,
+) -> tuple[tree.Nested, tree.Nested]:
+  """Reads the weights of a model; recognises the file by its content.
+
+  Args:
+    path: a published DeepMind file, a safetensors file of timm's or our own,
+      or an id of the Hugging Face hub ('timm/dm_nfnet_f0.dm_in1k').
+    name: of the model, as `create_model` takes it.
+    refit: for timm's dm_nfnet files: change the gains so that the model's own
+      standardization gives timm's filters, and with activation='gelu_erf'
+      the logits are timm's. Without it the arrays are the file's, bit for
+      bit. No change for models that standardize as timm does.
+    reset_head: replace the classifier by a new one.
+    **overrides: of `create_model`. Without any, a file of our own is taken
+      with the settings written in it.
+
+  Returns:
+    (params, state), {module: {name: float32 array}} as `model.apply` takes
+    them.
+
+  Raises:
+    UserError: the file cannot be read, is damaged or unsafe, or does not fit
+      the model: the first few arrays by name, both shapes, and the model that
+      the file fits.
+  """
+  source = read(path, name)
+  _check_name(source, name, overrides)
+  options = _options(source, name, reset_head, overrides)
+  model = models.create_model(name, **options)
+  params, state = _fit(source, model, reset_head)
+  if refit:
+    params = _refit(source, model.config, params)
+  return tree.unflatten(params), tree.unflatten(state)
+
+
+def load_model(
+  path: str | pathlib.Path, name: str | None = None, **overrides: Any
+) -> Loaded:
+  """Reads a network with everything that its file tells.
+
+  Args:
+    path: as `load` takes it.
+    name: of the model; None asks the file, by what is written in it or by the
+      number of its arrays and parameters.
+    **overrides: of `create_model`.
+
+  Returns:
+    The model with its weights and the names of its classes. The classifier
+    has as many classes as the file's.
+
+  Raises:
+    UserError: as `load`; or the file does not tell which model it fits.
+  """
+  source = read(path, name)
+  name = name or source.name or _guess_name(source)
+  _check_name(source, name, overrides)
+  overrides.setdefault('num_classes', tree.num_classes(source.params))
+  options = _options(source, name, False, overrides)
+  model = models.create_model(name, **options)
+  params, state = _fit(source, model, False)
+  return Loaded(
+    model, tree.unflatten(params), tree.unflatten(state), source.class_names
+  )
+
+
+def read(path: str | pathlib.Path, name: str | None = None) -> Source:
+  """Reads a file of any layout as it is.
+
+  Args:
+    path: as `load` takes it.
+    name: of the model, to compare the published md5 of a DeepMind file.
+
+  Returns:
+    The arrays and what else the file tells.
+
+  Raises:
+    UserError: the file cannot be read, is damaged or unsafe.
+  """
+  told, shown = None, str(path)
+  if not pathlib.Path(path).exists() and hub.model_name(shown):
+    told = timm_names.our_name(hub.model_name(shown) or '')
+    path = hub.fetch(shown)
+  file = pathlib.Path(path)
+  kind = files.kind(file)
+  if kind == 'directory':
+    raise errors.UserError(
+      f'{path}: a directory; python -m nfnets.convert {path} FILE --to=nfnets '
+      'exports the checkpoint of a training run'
+    )
+  if kind == 'pickle':
+    trees = deepmind.read(file, name)
+    return Source(shown, 'deepmind', *trees, told, {}, ())
+  contents = files.read_safetensors(file)
+  if not metadata.is_ours(contents.metadata):
+    return Source(shown, 'timm', contents.tensors, {}, told, {}, ())
+  header = metadata.parse(contents, shown)
+  params, state = metadata.split(contents.tensors)
+  return Source(
+      shown, 'nfnets', params, state, header.name, header.options,
+      header.class_names,
+  )  # fmt: skip
+
+
+def _check_name(source: Source, name: str, overrides: dict[str, Any]) -> None:
+  """Raises if the file says that it is of another model."""
+  if source.name in (None, name):
+    return
+  # Shapes say more than the name, where they differ.
+  model = models.create_model(name, **overrides)
+  if source.layout == 'nfnets':
+    wanted = tree.expected(model)
+    tree.check(source.params, wanted.params, source.path, name, 'nfnets')
+  raise errors.UserError(
+    f'{source.path}: holds {source.name}, not {name}; ask for {source.name}'
+  )
+
+
+def _options(
+  source: Source, name: str, reset_head: bool, overrides: dict[str, Any]
+) -> dict[str, Any]:
+  """The options of create_model that the file and the caller agree on."""
+  written = dict(source.options)
+  if reset_head:
+    written.pop('num_classes', None)
+  options = {**written, **overrides}
+  if written and overrides:
+    _check_agreement(source, name, written, options)
+  return options
+
+
+def _check_agreement(
+  source: Source, name: str, written: dict[str, Any], options: dict[str, Any]
+) -> None:
+  theirs = dataclasses.asdict(models.create_model(name, **written).config)
+  ours = dataclasses.asdict(models.create_model(name, **options).config)
+  for field in theirs.keys() - _FREE:
+    if theirs[field] != ours[field]:
+      raise errors.UserError(
+        f'{source.path}: was saved with {field}={theirs[field]!r}, asked for '
+        f'{ours[field]!r}; leave {field} out to use what the file says'
+      )
+
+
+def _fit(
+  source: Source, model: models.Model, reset_head: bool
+) -> tuple[tree.Flat, tree.Flat]:
+  """The file's arrays by our names, if they are exactly the model's."""
+  name = model.config.name
+  wanted = tree.expected(model)
+  params = dict(source.params)
+  targets = dict(wanted.params)
+  if source.layout == 'timm':
+    targets = {
+      theirs: jax.ShapeDtypeStruct(
+        layout.timm_shape(wanted.params[path].shape), np.float32
+      )
+      for path, (theirs, layout) in timm.layouts(
+        wanted.params, model.config
+      ).items()
+    }
+  if reset_head:
+    params = {k: v for k, v in params.items() if not tree.is_head(k)}
+    targets = {k: v for k, v in targets.items() if not tree.is_head(k)}
+  tree.check(params, targets, source.path, name, source.layout)
+  tree.check(source.state, wanted.state, source.path, name, source.layout)
+  if source.layout == 'timm':
+    params = timm.from_timm(params, wanted.params, model.config)
+  if reset_head:
+    params |= _new_head(model, wanted.params)
+  return _as_wanted(params, wanted.params), _as_wanted(
+    source.state, wanted.state
+  )
+
+
+def _as_wanted(flat: tree.Flat, wanted: tree.Flat) -> tree.Flat:
+  """C-contiguous arrays of the model's types (float32)."""
+  return {
+    path: np.asarray(flat[path], wanted[path].dtype, order='C')
+    for path in wanted
+  }
+
+
+def _new_head(model: models.Model, wanted: tree.Flat) -> tree.Flat:
+  """A classifier as `model.init` makes it, without making the rest."""
+  rng = np.random.default_rng(0)
+  head = {}
+  for path in wanted:
+    if tree.is_head(path):
+      shape = wanted[path].shape
+      spread = model.config.head_init if len(shape) > 1 else 0.0
+      head[path] = spread * rng.standard_normal(shape, np.float32)
+  return head
+
+
+def _refit(
+  source: Source, config: model_config.ModelConfig, params: tree.Flat
+) -> tree.Flat:
+  if source.layout != 'timm':
+    raise errors.UserError(
+      f'{source.path}: refit=True is for files of timm; this one is of '
+      f'layout {source.layout}'
+    )
+  if config.ws_epsilon == 'additive':
+    return params
+  return timm.refit_from_timm(params)
+
+
+def _guess_name(source: Source) -> str:
+  found = tree.find_models(source.params, source.layout)
+  if len(found) == 1:
+    return found[0]
+  among = f'it may be {" or ".join(found)}' if found else 'it fits none'
+  raise errors.UserError(
+    f'{source.path}: does not tell which model it is of ({among}); name one '
+    'of python -m nfnets.models'
+  )

@@ -1,0 +1,136 @@
+"""What a safetensors file of ours says besides its arrays.
+
+Everything that is not an array and that changes the logits: the model's name
+and its whole config, and the constants that a runtime without this package
+would have to know. safetensors keeps strings only, hence JSON.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nfnets import errors
+from nfnets.layers import activations
+from nfnets.models import config as model_config
+from nfnets.models import scaling
+from nfnets.weights import files, tree
+
+_FORMAT = 'nfnets 1'
+# What names a model is not an option of it.
+_NAMES = ('name', 'family', 'block_name')
+
+
+class Header(NamedTuple):
+  """What a file tells about its network."""
+
+  name: str
+  options: dict[str, Any]  # of create_model
+  class_names: tuple[str, ...]
+
+
+def is_ours(metadata: Mapping[str, str]) -> bool:
+  """Whether `make` wrote this metadata."""
+  return metadata.get('format', '').startswith('nfnets')
+
+
+def make(
+  config: model_config.ModelConfig,
+  class_names: Sequence[str] = (),
+  without: Sequence[str] = (),
+) -> dict[str, str]:
+  """The metadata of a file of weights.
+
+  Args:
+    config: of the model.
+    class_names: one per class, or none.
+    without: fields of the config that the file does not state.
+
+  Returns:
+    Strings: 'format', 'model', and as JSON 'config', 'constants' and
+    'class_names'.
+  """
+  fields = dataclasses.asdict(config)
+  for field in without:
+    del fields[field]
+  return {
+    'format': _FORMAT,
+    'model': config.name,
+    'config': json.dumps(fields, sort_keys=True),
+    'constants': json.dumps(_constants(config), sort_keys=True),
+    'class_names': json.dumps(list(class_names)),
+  }
+
+
+def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
+  """The numbers of the forward pass that stand in no array."""
+  return {
+    'alpha': config.alpha,
+    'beta': scaling.betas(config.depth, config.alpha),
+    'gamma': activations.get(config.activation).gamma,
+    'gamma_in': 'weights' if config.gamma_in_weights else 'activations',
+    'epsilon_rule': config.ws_epsilon,
+    'epsilon': 1e-4 if config.ws_epsilon == 'floor' else 1e-5,
+    'attention_gain': 2.0,
+  }
+
+
+def parse(contents: files.Contents, path: str) -> Header:
+  """Reads what `make` wrote.
+
+  Args:
+    contents: of a file that `is_ours`.
+    path: of the file, for messages.
+
+  Returns:
+    The model's name, its options and its class names.
+
+  Raises:
+    UserError: it was written by a newer version, or is damaged.
+  """
+  metadata = contents.metadata
+  if not contents.sealed:
+    raise errors.UserError(
+      f'{path}: damaged: its SHA-256 is missing; fetch or write it again'
+    )
+  if metadata['format'] != _FORMAT:
+    raise errors.UserError(
+      f'{path}: its format is {metadata["format"]!r:.40}, expected '
+      f'{_FORMAT!r}; it may need a newer nfnets'
+    )
+  try:
+    config = json.loads(metadata['config'])
+    names = json.loads(metadata['class_names'])
+    options = {
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in config.items()
+      if key not in _NAMES
+    }
+    return Header(str(metadata['model']), options, tuple(map(str, names)))
+  except (KeyError, ValueError, TypeError, AttributeError) as error:
+    raise errors.UserError(
+      f'{path}: damaged metadata ({type(error).__name__}: {error!s:.80}); '
+      'write it again'
+    ) from None
+
+
+def join(params: tree.Flat, state: tree.Flat) -> tree.Flat:
+  """Parameters and state as the tensors of one file."""
+  return {f'params/{path}': array for path, array in params.items()} | {
+    f'state/{path}': array for path, array in state.items()
+  }
+
+
+def split(tensors: tree.Flat) -> tuple[tree.Flat, tree.Flat]:
+  """The inverse of `join`; what is in neither part counts as a parameter."""
+  state = {
+    name.removeprefix('state/'): array
+    for name, array in tensors.items()
+    if name.startswith('state/')
+  }
+  params = {
+    name.removeprefix('params/'): array
+    for name, array in tensors.items()
+    if not name.startswith('state/')
+  }
+  return params, state
