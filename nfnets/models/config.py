@@ -80,7 +80,8 @@ class ModelConfig:
   def __post_init__(self) -> None:
     """Rejects what no network can have."""
     activations.get(self.activation)
-    if len(self.depth) != len(self.widths) or min(self.depth, default=0) < 1:
+    whole = all(isinstance(blocks, int) and blocks > 0 for blocks in self.depth)
+    if not whole or len(self.depth) != len(self.widths):
       raise errors.UserError(
         f'depth is {self.depth}, expected {len(self.widths)} stages of at '
         f'least 1 block for {self.name}'

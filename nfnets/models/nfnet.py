@@ -19,13 +19,6 @@ from nfnets.models.config import ModelConfig
 
 Endpoints = dict[str, jax.Array]
 
-_STEM_LAYERS = {
-  # (share of the stem's width, kernel size, stride) of each convolution.
-  'deep': ((1 / 8, 3, 2), (1 / 4, 3, 1), (1 / 2, 3, 1), (1, 3, 2)),
-  '3x3': ((1, 3, 2),),
-  '7x7_pool': ((1, 7, 2),),
-}
-
 
 class NFNet(hk.Module):
   """Stem, stages of `NFBlock`s and head."""
@@ -124,15 +117,15 @@ class NFNet(hk.Module):
 
 def _make_stem(config: ModelConfig, width: int) -> list[hk.Module]:
   """The convolutions before the first block."""
-  layers = _STEM_LAYERS[config.stem]
-  names = [f'stem_conv{i}' for i in range(len(layers))]
-  if len(layers) == 1:
-    names = ['initial_conv']
+  if config.stem == 'deep':
+    layers = ((16, 2), (32, 1), (64, 1), (width, 2))
+    return [
+      nf_block.ws_conv2d(config, out, 3, stride=stride, name=f'stem_conv{i}')
+      for i, (out, stride) in enumerate(layers)
+    ]
+  size = 7 if config.stem == '7x7_pool' else 3
   return [
-    nf_block.ws_conv2d(
-      config, int(width * share), kernel_size, stride=stride, name=name
-    )
-    for name, (share, kernel_size, stride) in zip(names, layers, strict=True)
+    nf_block.ws_conv2d(config, width, size, stride=2, name='initial_conv')
   ]
 
 

@@ -58,7 +58,7 @@ def round_channels(channels: float, divisor: int) -> int:
 
 
 def nearest_multiple(channels: float, divisor: int) -> int:
-  """The multiple of the divisor nearest to channels, halves up, at least one."""
+  """The multiple of the divisor nearest to channels (halves up), at least 1."""
   return max(divisor, int(channels + divisor / 2) // divisor * divisor)
 
 
