@@ -16,7 +16,6 @@ import jax
 from jax import lax
 
 from nfnets.layers import convolution_cpu
-from nfnets.layers.convolution_cpu import Geometry
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 Lowering = Literal['plain', 'grouped_dense', 'matmul']
@@ -73,21 +72,29 @@ def conv2d(
   Returns:
     float[B, H', W', O].
   """
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(
-      inputs.shape[1:3], kernel.shape[:2], (stride, stride), padding
-    )
-  pads = tuple((int(low), int(high)) for low, high in padding)
-  geometry = Geometry(stride, pads, groups)
+  geometry = convolution_cpu.Geometry(
+    stride, _pads(inputs, kernel, stride, padding), groups
+  )
   forced = _forced.value
   if forced == 'plain':
     return convolution_cpu.plain(inputs, kernel, geometry)
   return _conv2d(geometry, forced, inputs, kernel)
 
 
+def _pads(
+  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> tuple[tuple[int, int], ...]:
+  if not isinstance(padding, str):
+    return padding
+  pads = lax.padtype_to_pads(
+    inputs.shape[1:3], kernel.shape[:2], (stride, stride), padding
+  )
+  return tuple((int(low), int(high)) for low, high in pads)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv2d(
-  geometry: Geometry,
+  geometry: convolution_cpu.Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -96,7 +103,7 @@ def _conv2d(
 
 
 def _conv2d_forward(
-  geometry: Geometry,
+  geometry: convolution_cpu.Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -106,7 +113,7 @@ def _conv2d_forward(
 
 
 def _conv2d_backward(
-  geometry: Geometry,
+  geometry: convolution_cpu.Geometry,
   forced: Lowering | None,
   residuals: tuple[jax.Array, jax.Array],
   cotangent: jax.Array,
@@ -122,7 +129,7 @@ _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 def _by_platform(
   part: convolution_cpu.Part,
-  geometry: Geometry,
+  geometry: convolution_cpu.Geometry,
   forced: Lowering | None,
   *operands: jax.Array,
 ) -> jax.Array:
@@ -138,7 +145,7 @@ def _by_platform(
 
 @functools.cache
 def _branch(
-  part: convolution_cpu.Part, geometry: Geometry, name: str
+  part: convolution_cpu.Part, geometry: convolution_cpu.Geometry, name: str
 ) -> Callable[..., jax.Array]:
   # Cached since JAX's tracing cache knows functions by identity: equal
   # convolutions are then traced once.
