@@ -1,6 +1,8 @@
 """Batches by number, and an iterator that makes them ahead (Grain)."""
 
+import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -86,7 +88,7 @@ class Batches:
         num_workers=self._num_workers, per_worker_buffer_size=1
       )
       dataset = dataset.mp_prefetch(options)
-    return BatchIterator(iter(dataset), self._ledger)
+    return BatchIterator(iter(dataset), self._num_workers > 0, self._ledger)
 
 
 def _let_grain_read_its_flags() -> None:
@@ -100,10 +102,13 @@ def _let_grain_read_its_flags() -> None:
 class BatchIterator(Iterator[Batch]):
   """Yields batches; `close()` ends what makes them."""
 
-  def __init__(self, made: Any, ledger: unreadable.Ledger):
-    """Wraps a Grain iterator of `Made`."""
+  def __init__(self, made: Any, copies: bool, ledger: unreadable.Ledger):
+    """Wraps a Grain iterator of `Made`, which `copies` out of its memory."""
     self._made = made
+    self._copies = copies
     self._ledger = ledger
+    # At the latest when the program ends: Grain's own clean-up comes too late.
+    self._finalizer = weakref.finalize(self, made.close)
 
   def __next__(self) -> Batch:
     """The next batch.
@@ -115,15 +120,22 @@ class BatchIterator(Iterator[Batch]):
     try:
       made = next(self._made)
     except RuntimeError as error:
-      if 'terminated unexpectedly' not in str(error):
+      died = re.search(r'exit code (-?\d+)', str(error))
+      if not died:
         raise
+      self.close()
       raise errors.UserError(
-        f'a data worker died, perhaps for want of memory ({error}); fewer'
-        ' workers or smaller batches need less'
-      ) from error
+        f'a data worker died (exit status {died[1]}), perhaps for want of'
+        ' memory, or of room in /dev/shm: fewer workers or smaller batches need'
+        ' less'
+      ) from None
     self._ledger.add(made.unreadable)
-    return made.batch
+    if not self._copies:
+      return made.batch
+    # Grain's shared memory must be gone before the program ends.
+    return {name: np.array(values) for name, values in made.batch.items()}
 
   def close(self) -> None:
     """Ends the threads and worker processes; no batch can follow."""
-    self._made.close()
+    self._finalizer()
+    self._made = iter(())
