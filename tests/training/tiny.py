@@ -1,0 +1,119 @@
+"""A network small enough to train in a test, and what goes with it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfnets.augment import preprocess as preprocess_lib
+from nfnets.models import registry
+from nfnets.optim import optimizer as optimizer_lib
+from nfnets.optim import schedules
+from nfnets.training import devices
+from nfnets.training import state as state_lib
+from nfnets.training import step as step_lib
+
+SIZE = 8
+CLASSES = 5
+
+
+def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
+  """Convolution, gelu, mean, linear; with `norm` a running mean as state."""
+
+  def init(key: jax.Array, images: jax.Array) -> tuple[Any, Any]:
+    del images
+    first, second = jax.random.split(key)
+    params = {
+      'Tiny/~/conv': {
+        'w': 0.3 * jax.random.normal(first, (3, 3, 3, 16)),
+        'bias': jnp.zeros(16),
+      },
+      'Tiny/~/linear': {
+        'w': 0.3 * jax.random.normal(second, (16, CLASSES)),
+        'b': jnp.zeros(CLASSES),
+      },
+    }
+    return params, {'Tiny/~/norm': {'mean': jnp.zeros(16)}} if norm else {}
+
+  def apply(params, state, key, images, is_training):
+    conv, linear = params['Tiny/~/conv'], params['Tiny/~/linear']
+    hidden = jax.lax.conv_general_dilated(
+      images,
+      conv['w'],
+      (2, 2),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    hidden = jax.nn.gelu(hidden + conv['bias'].reshape(1, 1, 1, -1))
+    hidden = jnp.mean(hidden, axis=(1, 2))
+    if norm and is_training:
+      mean = 0.9 * state['Tiny/~/norm']['mean'] + 0.1 * jnp.mean(hidden, 0)
+      state = {'Tiny/~/norm': {'mean': mean}}
+    if drop_rate and is_training:
+      keep = jax.random.bernoulli(key, 1 - drop_rate, hidden.shape)
+      hidden = hidden * keep / (1 - drop_rate)
+    logits = hidden @ linear['w'] + linear['b'].reshape(1, -1)
+    return (logits, {'pool': hidden}), state
+
+  return registry.Model(init, apply, None)
+
+
+def make_preprocess(**options: Any) -> preprocess_lib.Preprocess:
+  return preprocess_lib.make_preprocess(
+    num_classes=CLASSES,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+    **{'flip': True, **options},
+  )
+
+
+def make_batch(size: int, number: int = 0) -> dict[str, np.ndarray]:
+  rng = np.random.default_rng([7, number])
+  label = rng.integers(0, CLASSES, size).astype(np.int32)
+  noise = rng.integers(0, 128, (size, SIZE, SIZE, 3))
+  image = (noise + 25 * label[:, None, None, None]).astype(np.uint8)
+  return {'image': image, 'label': label, 'mask': np.ones(size, bool)}
+
+
+def setup(
+  *,
+  model: registry.Model | None = None,
+  preprocess: preprocess_lib.Preprocess | None = None,
+  rate: float = 0.1,
+  clipping: float | None = 0.01,
+  **options: Any,
+) -> tuple[state_lib.TrainState, step_lib.TrainStep]:
+  """A replicated initial state and the train step for it."""
+  model = model or make_model()
+  schedule = schedules.warmup_constant(rate)
+  optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
+  ema_decay = options.setdefault('ema_decay', 0.99)
+  train_step = step_lib.make_train_step(
+    model,
+    optimizer,
+    preprocess or make_preprocess(),
+    schedule=schedule,
+    **options,
+  )
+  state = state_lib.create_train_state(
+    model, optimizer, jax.random.key(0), SIZE, ema=ema_decay is not None
+  )
+  return devices.replicate(state), train_step
+
+
+def assert_trees_equal(a: Any, b: Any) -> None:
+  """To the bit, structure included."""
+  jax.tree.map(
+    np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b)
+  )
+
+
+def assert_trees_close(a: Any, b: Any, rtol: float) -> None:
+  """Each leaf to `rtol` of its largest entry."""
+
+  def check(x: np.ndarray, y: np.ndarray) -> None:
+    scale = max(float(np.abs(y).max()), 1e-30)
+    np.testing.assert_allclose(x, y, rtol=0, atol=rtol * scale)
+
+  jax.tree.map(check, jax.device_get(a), jax.device_get(b))
