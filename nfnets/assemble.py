@@ -5,7 +5,7 @@ plain arguments to the package. Entry points call these, so that training,
 evaluation and the tools that look at them see the same thing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -14,7 +14,7 @@ import optax
 from nfnets import config as config_lib
 from nfnets import errors, models
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import pipeline, sources
+from nfnets.data import batches, pipeline, sources
 from nfnets.optim import masks, optimizer, schedules
 
 
@@ -47,12 +47,18 @@ def make_model(
   config: ml_collections.ConfigDict, num_classes: int
 ) -> models.Model:
   """Makes the network, with what `config.model` overrides."""
-  overrides = {
+  return models.create_model(
+    config.model.name, num_classes, **model_overrides(config)
+  )
+
+
+def model_overrides(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The settings of the model that differ from its table."""
+  return {
     key: value
     for key, value in config.model.items()
     if key != 'name' and value is not None
   }
-  return models.create_model(config.model.name, num_classes, **overrides)
 
 
 def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
@@ -144,7 +150,7 @@ def make_schedule(
   )
 
 
-def optimizer_options(config: ml_collections.ConfigDict) -> dict:
+def optimizer_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """What decides about groups of parameters, for optimizer and summary."""
   return {
     'weight_decay': config.optimizer.weight_decay,
@@ -176,7 +182,7 @@ def train_batches(
   source: sources.Source,
   model: models.Model,
   images_per_example: int,
-) -> pipeline.Batches:
+) -> batches.Batches:
   """Makes this process's training batches: batch k belongs to step k."""
   return pipeline.train_batches(
     source,
@@ -185,9 +191,8 @@ def train_batches(
     seed=config.seed,
     area_range=config.data.area_range,
     aspect_range=config.data.aspect_range,
-    strict=config.data.strict,
-    max_bad_share=config.data.max_bad_share,
-    **_placement(config),
+    scaled_decoding=config.data.scaled_decoding,
+    **_reading(config),
   )
 
 
@@ -195,7 +200,7 @@ def eval_batches(
   config: ml_collections.ConfigDict,
   source: sources.Source,
   model: models.Model,
-) -> pipeline.Batches:
+) -> batches.Batches:
   """Makes this process's evaluation batches: every image exactly once."""
   devices = jax.device_count()
   return pipeline.eval_batches(
@@ -206,15 +211,17 @@ def eval_batches(
     preset=config.data.eval_preset,
     crop_pct=model.config.crop_pct,
     crop_mode=model.config.crop_mode,
-    **_placement(config),
+    **_reading(config),
   )
 
 
-def _placement(config: ml_collections.ConfigDict) -> dict:
-  """Which slice of each batch is this process's, and who decodes it."""
+def _reading(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Which slice of each batch is this process's, and how it is read."""
   return {
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
-    'num_threads': config.data.num_threads,
+    'num_threads': config.data.num_threads or None,
     'num_workers': config.data.num_workers,
+    'strict': config.data.strict,
+    'max_unreadable_share': config.data.max_unreadable_share,
   }

@@ -84,10 +84,11 @@ def _data() -> dict[str, Any]:
     'eval_preset': 'deepmind',  # 'deepmind', 'deepmind_crop', 'timm'
     'area_range': (0.08, 1.0),  # of the random crop, share of the image
     'aspect_range': (3 / 4, 4 / 3),
-    'num_threads': 16,
+    'num_threads': 0,  # that decode; 0: as many as there are cores
     'num_workers': 0,  # processes; 0: threads only
+    'scaled_decoding': False,  # faster for large JPEGs; pixels differ a little
     'strict': False,  # stop at the first unreadable image
-    'max_bad_share': 0.01,  # stop when more images are unreadable
+    'max_unreadable_share': 0.05,  # stop when more images are unreadable
   }
 
 
@@ -163,7 +164,6 @@ _POSITIVE = (
   'checkpoint.every_epochs',
   'checkpoint.keep',
   'log.every_steps',
-  'data.num_threads',
   'optimizer.clip_eps',
 )
 _NOT_NEGATIVE = (
@@ -182,7 +182,7 @@ _SHARE = (
   'optimizer.momentum',
   'train.label_smoothing',
   'train.ema_decay',
-  'data.max_bad_share',
+  'data.max_unreadable_share',
 )
 _CHOICES = {
   'train.dtype': ('float32', 'bfloat16'),

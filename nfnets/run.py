@@ -200,8 +200,9 @@ def _start_state(
   params, net_state = weights.load(
     config.init_from,
     config.model.name,
-    num_classes=model.config.num_classes,
     reset_head=True,
+    num_classes=model.config.num_classes,
+    **assemble.model_overrides(config),
   )
   state = state_lib.from_params(params, net_state, optimizer, ema=ema)
   return devices.replicate(state), 0, {}
@@ -271,14 +272,18 @@ def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
 
 
 def _weights_to_evaluate(
-  model: models.Model, workdir: pathlib.Path, weights_file: str | None
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  workdir: pathlib.Path,
+  weights_file: str | None,
 ) -> list[tuple[str, Any, Any]]:
   """(name, params, state) of all that is to be measured."""
   if weights_file:
     loaded = weights.load(
       weights_file,
-      model.config.name,
+      config.model.name,
       num_classes=model.config.num_classes,
+      **assemble.model_overrides(config),
     )
     return [(weights_file, *loaded)]
   directory = workdir / _CHECKPOINTS

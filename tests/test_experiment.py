@@ -1,0 +1,197 @@
+"""The program as its users run it, in processes of their own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nfnets.training import checkpoint
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Small and short, but through every room: two epochs of the digits.
+TINY = (
+  '--config=experiments/digits.py',
+  '--config.model.width=0.0625',
+  '--config.model.group_size=8',
+  '--config.model.depth=1,1,1,1',
+  '--config.train.batch_size=96',
+  '--config.train.steps=12',
+  '--config.optimizer.warmup_steps=2',
+  '--config.eval.every_steps=4',
+  '--config.checkpoint.every_steps=4',
+  '--config.log.every_steps=2',
+)
+
+
+def start(*arguments, **options):
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  return subprocess.Popen(
+    [sys.executable, '-m', 'nfnets.experiment', *arguments],
+    cwd=ROOT,
+    env=environment,
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+def finish(*arguments):
+  process = start(*arguments)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def weights_at_the_end(workdir):
+  read = [
+    checkpoint.read_weights(workdir / 'checkpoints', ema=ema)
+    for ema in (False, True)
+  ]
+  return read[0].step, [w.params for w in read]
+
+
+def metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('trained')
+  status, out, err = finish(*TINY, f'--workdir={workdir}')
+  assert status == 0, err
+  return workdir, out, err
+
+
+def test_a_run_says_what_it_does_and_where_all_lies(trained):
+  workdir, out, err = trained
+  assert err == ''
+  assert 'held-out accuracy: ' in out
+  for name in ('checkpoints/12', 'metrics.jsonl', 'tensorboard'):
+    assert str(workdir / name) in out
+    assert (workdir / name).exists()
+  assert 'nfnet_f0: ' in out
+  assert (
+    json.loads((workdir / 'config.json').read_text())['train.batch_size'] == 96
+  )
+
+
+def test_metrics_file(trained):
+  rows = metrics(trained[0])
+  assert [row['step'] for row in rows if 'train/loss' in row] == [
+    2, 4, 6, 8, 10, 12,
+  ]  # fmt: skip
+  assert [row['step'] for row in rows if 'eval/top1' in row] == [4, 8, 12]
+  last = {k: v for row in rows if row['step'] == 12 for k, v in row.items()}
+  for name in ('train/agc_clipped', 'eval/ema_top1', 'images_per_second'):
+    assert name in last
+  assert 0 <= last['train/agc_clipped'] <= 1
+  # A share of the 360 held-out digits, each counted once.
+  assert last['eval/top1'] * 360 == pytest.approx(
+    round(last['eval/top1'] * 360), abs=1e-6
+  )
+
+
+def test_the_same_command_again_has_nothing_to_do(trained):
+  workdir, _, _ = trained
+  before = metrics(workdir)
+  status, out, err = finish(*TINY, f'--workdir={workdir}')
+  assert status == 0, err
+  assert 'held-out accuracy: ' in out
+  assert metrics(workdir) == before
+
+
+def test_evaluation_of_a_checkpoint(trained):
+  workdir, _, _ = trained
+  status, out, err = finish(*TINY, f'--workdir={workdir}', '--mode=eval')
+  assert status == 0, err
+  assert 'weights of step 12: top-1 ' in out
+  assert 'on 360 images of digits' in out
+
+
+def test_another_config_is_refused(trained):
+  workdir, _, _ = trained
+  status, _, err = finish(
+    *TINY, '--config.optimizer.momentum=0.8', f'--workdir={workdir}'
+  )
+  assert status == 1
+  assert 'optimizer.momentum: 0.9 -> 0.8' in err
+  assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  'arguments, expected',
+  [
+    (('--config.train.accumulation=5',), 'take 95 or 100'),
+    (('--config.dataset=imagenet2012',), 'imagenet2012'),
+    (('--config.dataset=folder:/no/such/place',), '/no/such/place'),
+    (('--config.model.name=nfnet_g0',), 'nfnet_g0'),
+    (('--config.model.group_size=48',), '48'),
+    (('--workdir=/proc/nfnets',), '/proc/nfnets'),
+    (('--mode=eval',), 'checkpoint'),
+    (('--mode=eval', '--weights=/no/such/file'), '/no/such/file'),
+  ],
+)
+def test_mistakes_end_at_once_in_one_line(tmp_path, arguments, expected):
+  status, out, err = finish(*TINY, f'--workdir={tmp_path}', *arguments)
+  assert status in (1, 2)
+  assert expected in err
+  assert 'Traceback' not in err
+  assert len(err.splitlines()) == 1
+  assert 'step' not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('delay', [0.0, 0.05, 0.2])
+def test_killed_and_started_again_ends_with_the_same_bits(
+  trained, tmp_path, delay
+):
+  """kill -9 `delay` seconds after the first checkpoint begins to appear."""
+  process = start(*TINY, f'--workdir={tmp_path}')
+  while process.poll() is None and not any(
+    (tmp_path / 'checkpoints').glob('4*')
+  ):
+    time.sleep(0.01)
+  time.sleep(delay)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  status, _, err = finish(*TINY, f'--workdir={tmp_path}')
+  assert status == 0, err
+  expected = weights_at_the_end(trained[0])
+  actual = weights_at_the_end(tmp_path)
+  assert actual[0] == expected[0] == 12
+  for name in ('train/loss', 'eval/top1', 'eval/ema_top1'):
+    pairs = [
+      {row['step']: row[name] for row in metrics(w) if name in row}
+      for w in (trained[0], tmp_path)
+    ]
+    assert pairs[0] == pairs[1]
+  for one, other in zip(expected[1], actual[1], strict=True):
+    for module in one:
+      for leaf in one[module]:
+        np.testing.assert_array_equal(one[module][leaf], other[module][leaf])
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_same_command_goes_on(trained, tmp_path):
+  process = start(*TINY, f'--workdir={tmp_path}')
+  while process.poll() is None and not (tmp_path / 'metrics.jsonl').exists():
+    time.sleep(0.01)
+  time.sleep(1)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate()
+  assert process.returncode in (0, 143), err
+  assert 'Traceback' not in err
+  status, _, err = finish(*TINY, f'--workdir={tmp_path}')
+  assert status == 0, err
+  one, other = (weights_at_the_end(w)[1][0] for w in (trained[0], tmp_path))
+  for module in one:
+    for leaf in one[module]:
+      np.testing.assert_array_equal(one[module][leaf], other[module][leaf])
