@@ -10,6 +10,7 @@ import numpy as np
 from nfnets import errors, models
 from nfnets.models import config as model_config
 from nfnets.weights import (
+  class_names,
   deepmind,
   files,
   hub,
@@ -35,8 +36,9 @@ class Source(NamedTuple):
   params: tree.Flat  # by the names of the layout
   state: tree.Flat
   name: str | None  # of the model, where the file or the id tells it
-  options: dict[str, Any]  # of create_model, where the file tells them
-  class_names: tuple[str, ...]
+  options: dict[str, Any] = {}  # of create_model, where the file tells them
+  class_names: tuple[str, ...] = ()
+  eval_preset: str | None = None
 
 
 class Loaded(NamedTuple):
@@ -45,7 +47,8 @@ class Loaded(NamedTuple):
   model: models.Model
   params: tree.Nested
   state: tree.Nested
-  class_names: tuple[str, ...]  # empty where the file has none
+  class_names: tuple[str, ...]  # one per class
+  eval_preset: str  # how images are cut, see `data.crops.eval_crop`
 
 
 def load(
@@ -114,7 +117,11 @@ def load_model(
   model = models.create_model(name, **options)
   params, state = _fit(source, model, False)
   return Loaded(
-    model, tree.unflatten(params), tree.unflatten(state), source.class_names
+    model,
+    tree.unflatten(params),
+    tree.unflatten(state),
+    class_names.of(model.config.num_classes, source.class_names),
+    source.eval_preset or metadata.published_preset(model.config),
   )
 
 
@@ -144,16 +151,21 @@ def read(path: str | pathlib.Path, name: str | None = None) -> Source:
     )
   if kind == 'pickle':
     trees = deepmind.read(file, name)
-    return Source(shown, 'deepmind', *trees, told, {}, ())
+    return Source(shown, 'deepmind', *trees, told)
   contents = files.read_safetensors(file)
   if not metadata.is_ours(contents.metadata):
-    return Source(shown, 'timm', contents.tensors, {}, told, {}, ())
+    return Source(shown, 'timm', contents.tensors, {}, told)
   header = metadata.parse(contents, shown)
-  params, state = metadata.split(contents.tensors)
+  parts = metadata.split(contents.tensors)
   return Source(
-      shown, 'nfnets', params, state, header.name, header.options,
-      header.class_names,
-  )  # fmt: skip
+    shown,
+    'nfnets',
+    *parts,
+    header.name,
+    header.options,
+    header.class_names,
+    header.eval_preset,
+  )
 
 
 def _check_name(source: Source, name: str, overrides: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from nfnets import errors
 from nfnets.layers import activations
 from nfnets.models import config as model_config
 from nfnets.models import scaling
-from nfnets.weights import files, tree
+from nfnets.weights import files, timm_names, tree
 
 _FORMAT = 'nfnets 1'
 # What names a model is not an option of it.
@@ -27,6 +27,7 @@ class Header(NamedTuple):
   name: str
   options: dict[str, Any]  # of create_model
   class_names: tuple[str, ...]
+  eval_preset: str  # see `data.crops.eval_crop`
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
@@ -37,6 +38,7 @@ def is_ours(metadata: Mapping[str, str]) -> bool:
 def make(
   config: model_config.ModelConfig,
   class_names: Sequence[str] = (),
+  eval_preset: str | None = None,
   without: Sequence[str] = (),
 ) -> dict[str, str]:
   """The metadata of a file of weights.
@@ -44,11 +46,13 @@ def make(
   Args:
     config: of the model.
     class_names: one per class, or none.
+    eval_preset: how images were cut when the network was evaluated; None is
+      the way of the model's authors.
     without: fields of the config that the file does not state.
 
   Returns:
-    Strings: 'format', 'model', and as JSON 'config', 'constants' and
-    'class_names'.
+    Strings: 'format', 'model', 'eval_preset', and as JSON 'config',
+    'constants' and 'class_names'.
   """
   fields = dataclasses.asdict(config)
   for field in without:
@@ -59,7 +63,15 @@ def make(
     'config': json.dumps(fields, sort_keys=True),
     'constants': json.dumps(_constants(config), sort_keys=True),
     'class_names': json.dumps(list(class_names)),
+    'eval_preset': eval_preset or published_preset(config),
   }
+
+
+def published_preset(config: model_config.ModelConfig) -> str:
+  """How the authors of a model cut images, see `data.crops.eval_crop`."""
+  if timm_names.timm_name(config.name) not in (None, f'dm_{config.name}'):
+    return 'timm'
+  return 'deepmind' if config.family == 'NFNet' else 'deepmind_crop'
 
 
 def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
@@ -106,7 +118,12 @@ def parse(contents: files.Contents, path: str) -> Header:
       for key, value in config.items()
       if key not in _NAMES
     }
-    return Header(str(metadata['model']), options, tuple(map(str, names)))
+    return Header(
+      metadata['model'],
+      options,
+      tuple(map(str, names)),
+      metadata['eval_preset'],
+    )
   except (KeyError, ValueError, TypeError, AttributeError) as error:
     raise errors.UserError(
       f'{path}: damaged metadata ({type(error).__name__}: {error!s:.80}); '

@@ -21,6 +21,7 @@ def save(
   layout: Layout = 'nfnets',
   *,
   class_names: Sequence[str] = (),
+  eval_preset: str | None = None,
   refit: bool = False,
   **overrides: Any,
 ) -> None:
@@ -35,6 +36,9 @@ def save(
       classes; 'deepmind', a pickle as the published files are; 'timm',
       safetensors of a state dict that timm loads with strict=True.
     class_names: one per class; kept by layout 'nfnets' only.
+    eval_preset: how images were cut when the network was evaluated (see
+      `data.crops.eval_crop`), None for the way of the model's authors; kept by
+      layout 'nfnets' only.
     refit: for layout 'timm' and networks of the published standardization:
       change the gains so that timm computes the same filters (its dm_nfnet
       adds 1e-5 to the variance). GELU stays timm's: erf where ours is tanh.
@@ -56,7 +60,7 @@ def save(
     files.write_safetensors(
       path,
       metadata.join(flat, flat_state),
-      metadata.make(model.config, class_names, without),
+      metadata.make(model.config, class_names, eval_preset, without),
     )
   elif layout == 'deepmind':
     deepmind.write(path, tree.unflatten(flat), tree.unflatten(flat_state))
