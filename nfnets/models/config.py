@@ -71,6 +71,9 @@ class ModelConfig:
   # Activations are not scaled; every standardized convolution, the first and
   # the last included, multiplies its filters by gamma instead (timm).
   gamma_in_weights: bool = False
+  # Standardization, gains and gammas are in the filters already, which are
+  # plain convolutions then: see folding.fold. For inference.
+  folded: bool = False
 
   # Conventions: see ws_conv.explicit_padding (and the stem's max-pool) and
   # ws_conv.standardize_weight.
