@@ -122,15 +122,16 @@ def random_resized_crop(
   Raises:
     images.DecodeError: the data cannot be decoded.
   """
-  reduction = 1
+  reduction, ranges = 1, (area_range, aspect_range)
   if scaled_decoding and (size := images.jpeg_size(data)):
-    box = random_crop_box(*size, draws, area_range, aspect_range)
+    box = random_crop_box(*size, draws, *ranges)
     reduction = _reduction(box, len(out))
   image = images.decode(data, reduction)
   if reduction > 1:
     _resize_reduced_into(image, box, reduction, out)
   else:
-    box = random_crop_box(*image.shape[:2], draws, area_range, aspect_range)
+    height, width = image.shape[:2]
+    box = random_crop_box(height, width, draws, *ranges)
     _resize_into(_cut(image, box), out)
 
 

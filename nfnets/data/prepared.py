@@ -1,31 +1,50 @@
-"""TFDS data sets that were prepared before, read without TensorFlow."""
+"""TFDS data sets prepared before, as ArrayRecord or TFRecord; no TensorFlow."""
 
-import contextlib
-import io
+import difflib
 import os
 import pathlib
-import shutil
-import tempfile
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
 
 from nfnets import errors
-from nfnets.data import cache, sources
+from nfnets.data import cache, imagenet, sources, tfrecord
+from nfnets.data.digits import preparation
+
+_HELD_OUT = {
+  'valid': ('validation', 'valid', 'val', 'dev', 'test'),
+  'test': ('test', 'validation', 'valid', 'val', 'dev'),
+}
 
 
-class ArrayRecordSource:
-  """One split of a TFDS data set prepared as ArrayRecord."""
+class _Part(NamedTuple):
+  """The examples of a TFDS split from `start` to `stop`."""
 
-  def __init__(self, name: str, split: str, builder: Any, tfds_split: str):
-    """Opens the split `tfds_split` of `builder` under the name `split`."""
-    import tensorflow_datasets as tfds
+  split: str
+  start: int
+  stop: int
 
+
+class RecordSource:
+  """Examples that TFDS stored in record files."""
+
+  def __init__(self, name: str, split: str, builder: Any, part: _Part):
+    """Opens a part of a split, whatever its file format.
+
+    Raises:
+      UserError: the files are missing, damaged, or of another format.
+    """
     self.name = name
     self.split = split
-    self.class_names = tuple(builder.info.features['label'].names)
-    self._tfds_split = tfds_split
-    self._records = builder.as_data_source(
-      tfds_split, decoders={'image': tfds.decode.SkipDecoding()}
-    )
+    self._image, self._label = _keys(name, builder.info)
+    self.class_names = tuple(builder.info.features[self._label].names)
+    self._start, self._length = part.start, part.stop - part.start
+    info = builder.info.splits[part.split]
+    self._paths = [os.fspath(path) for path in info.filepaths]
+    self._stops = np.cumsum(info.shard_lengths)
+    self._records = _open_records(builder, part.split, self._paths, self._image)
 
   @property
   def num_classes(self) -> int:
@@ -34,59 +53,196 @@ class ArrayRecordSource:
 
   def __len__(self) -> int:
     """The number of examples."""
-    return len(self._records)
+    return self._length
 
   def __getitem__(self, index: int) -> sources.Example:
-    """Reads example `index`, image still encoded."""
-    record = self._records[index]
-    return {
-      'image': record['image'],
-      'label': int(record['label']),
-      'id': f'{self.name}/{self._tfds_split}/{index}',
-    }
+    """Reads example `index`, image still encoded; its id is file:number.
+
+    Raises:
+      UserError: the record file is damaged.
+    """
+    at = self._start + range(self._length)[index]
+    file = int(np.searchsorted(self._stops, at, side='right'))
+    number = at - (int(self._stops[file - 1]) if file else 0)
+    record_id = f'{self._paths[file]}:{number}'
+    try:
+      record = self._records[at]
+    except errors.UserError:
+      raise
+    except Exception as error:  # The readers raise whatever they like.
+      reason = ' '.join(str(error).split()) or type(error).__name__
+      raise errors.UserError(
+        f'{self._paths[file]}: record {number} is damaged ({reason}); copy or'
+        ' prepare the file again'
+      ) from error
+    label = int(record[self._label])
+    return {'image': record[self._image], 'label': label, 'id': record_id}
+
+
+class _TFRecords:
+  """What `as_data_source` is for ArrayRecord, for TFRecord files."""
+
+  def __init__(self, builder: Any, split: str, paths: list[str], image: str):
+    self._files = tfrecord.RecordFiles(paths)
+    self._features = builder.info.features
+    self._decoders = {image: tfds.decode.SkipDecoding()}
+    expected = builder.info.splits[split].shard_lengths
+    for path, found, said in zip(
+      paths, self._files.counts, expected, strict=True
+    ):
+      if found != said:
+        raise errors.UserError(
+          f'{path}: {found} records, but dataset_info.json says {said}; copy'
+          ' or prepare the file again'
+        )
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self._features.deserialize_example_np(
+      self._files[index], decoders=self._decoders
+    )
 
 
 def load_prepared(
   name: str, split: str, data_dir: str | os.PathLike | None
 ) -> sources.Source:
   """Opens a prepared TFDS data set (see `sources.load_source`)."""
-  import tensorflow_datasets as tfds
+  if name == 'digits':
+    default = cache.cache_dir() / 'data'
+    data_dir = pathlib.Path(data_dir or default)
+    return _open(name, split, preparation.prepare(data_dir))
+  roots = _roots(data_dir)
+  for root in roots:
+    directory = _find(root, name)
+    if directory:
+      return _open(name, split, directory)
+    if name == 'imagenet2012' and (folder := imagenet.find_folder(str(root))):
+      return imagenet.load_folder(name, folder, split)
+  raise _not_prepared(name, roots)
 
-  if name != 'digits':
-    raise errors.UserError(f'unknown data set {name!r}')
-  directory = _prepare_digits(pathlib.Path(data_dir or cache.cache_dir()))
-  builder = tfds.builder_from_directory(str(directory))
-  return ArrayRecordSource(
-    name, split, builder, 'train' if split == 'train' else 'test'
+
+def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
+  try:
+    builder = tfds.builder_from_directory(os.fspath(directory))
+  except Exception as error:  # The reader raises whatever it likes.
+    reason = ' '.join(str(error).split())[:200]
+    raise errors.UserError(
+      f'{directory}: cannot be read as a TFDS data set: {reason}'
+    ) from error
+  return RecordSource(name, split, builder, _part(name, split, builder.info))
+
+
+def _part(name: str, split: str, info: Any) -> _Part:
+  """Which examples make up a split of ours.
+
+  'train' is TFDS's train; 'valid' and 'test' are its validation and test, or
+  the one of them that there is. ImageNet's are those of the NFNets'
+  publication: 'valid' is the first 10,000 of train, 'test' is validation.
+  """
+  sizes = {key: value.num_examples for key, value in info.splits.items()}
+  if name == 'imagenet2012':
+    wanted: tuple[str, ...] = ('validation' if split == 'test' else 'train',)
+  else:
+    wanted = _HELD_OUT.get(split, (split,))
+  found = next((key for key in wanted if key in sizes), None)
+  if found is None:
+    raise errors.UserError(
+      f'{name} has no split that could be {split!r}; it has {", ".join(sizes)}'
+    )
+  stop = sizes[found]
+  if name == 'imagenet2012' and split == 'valid':
+    stop = min(stop, imagenet.VALID_SIZE)
+  return _Part(found, 0, stop)
+
+
+def _keys(name: str, info: Any) -> tuple[str, str]:
+  """The names of the features that hold the image and its class."""
+  features = dict(info.features.items())
+  kinds = (tfds.features.Image, tfds.features.ClassLabel)
+  keys = info.supervised_keys or [
+    next(
+      (key for key, value in features.items() if isinstance(value, kind)), ''
+    )
+    for kind in kinds
+  ]
+  for key, kind in zip(keys, kinds, strict=True):
+    if not isinstance(features.get(key), kind):
+      shown = (f'{k} ({type(v).__name__})' for k, v in features.items())
+      raise errors.UserError(
+        f'{name} is not for image classification: its features are'
+        f' {", ".join(shown)}'
+      )
+  return keys[0], keys[1]
+
+
+def _open_records(
+  builder: Any, split: str, paths: list[str], image: str
+) -> Any:
+  """Random access to the examples of a TFDS split, images still encoded."""
+  missing = next((path for path in paths if not os.path.isfile(path)), None)
+  if missing:
+    raise errors.UserError(f'{missing}: missing; prepare the data set again')
+  file_format = builder.info.file_format.value
+  if file_format == 'tfrecord':
+    return _TFRecords(builder, split, paths, image)
+  if file_format == 'array_record':
+    decoders = {image: tfds.decode.SkipDecoding()}
+    return builder.as_data_source(split, decoders=decoders)
+  raise errors.UserError(
+    f'{builder.data_dir}: files of format {file_format} cannot be read; prepare'
+    ' it as array_record or tfrecord'
   )
 
 
-def _prepare_digits(data_dir: pathlib.Path) -> pathlib.Path:
-  """Prepares the digits below `data_dir` unless that was done before.
+def _roots(data_dir: str | os.PathLike | None) -> list[pathlib.Path]:
+  """The folders in which prepared data sets are looked for."""
+  if data_dir:
+    return [pathlib.Path(data_dir).expanduser()]
+  named = os.environ.get('TFDS_DATA_DIR')
+  home = pathlib.Path('~/tensorflow_datasets').expanduser()
+  return [pathlib.Path(named), home] if named else [home]
 
-  The files appear under their final name all at once, so that processes which
-  do this at the same time, or die in it, do no harm.
-  """
-  target = data_dir / 'digits' / '1.0.0'
-  if target.is_dir():
-    return target
-  import tensorflow_datasets as tfds
 
-  from nfnets.data.digits import digits_dataset_builder
-
-  target.parent.mkdir(parents=True, exist_ok=True)
-  tfds.disable_progress_bar()
-  with tempfile.TemporaryDirectory(dir=data_dir, prefix='.digits-') as scratch:
-    builder = digits_dataset_builder.Builder(
-      data_dir=scratch, file_format='array_record'
+def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:
+  """The newest prepared version of NAME[/CONFIG][:VERSION] below a root."""
+  base, _, version = name.partition(':')
+  found = sorted(
+    (root / base).glob(f'{version or "*"}/dataset_info.json'),
+    key=lambda path: _version_key(path.parent.name),
+  )
+  if found:
+    return found[-1].parent
+  configs = sorted((root / base).glob(f'*/{version or "*"}/dataset_info.json'))
+  names = sorted({path.parent.parent.name for path in configs})
+  if len(names) > 1:
+    raise errors.UserError(
+      f'{name} is prepared in several configurations below {root}; name one:'
+      f' {", ".join(f"{base}/{config}" for config in names)}'
     )
-    # TFDS announces on stdout a download that there is not.
-    with contextlib.redirect_stdout(io.StringIO()):
-      builder.download_and_prepare()
-    try:
-      os.rename(builder.data_dir, target)
-    except OSError:
-      if not target.is_dir():  # Else another process was first.
-        raise
-      shutil.rmtree(builder.data_dir)
-  return target
+  return _find(root, f'{base}/{names[0]}:{version}') if names else None
+
+
+def _version_key(version: str) -> list[int]:
+  return [int(part) if part.isdigit() else -1 for part in version.split('.')]
+
+
+def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
+  """Says where a data set was looked for and how to come by it."""
+  places = ' and '.join(str(root / name) for root in roots)
+  prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
+  near = difflib.get_close_matches(name, ['digits', *sorted(prepared)], n=1)
+  guess = f' (did you mean {near[0]!r}?)' if near else ''
+  where = f'--data_dir={roots[0]} --file_format=array_record'
+  how = (
+    'prepare it in an environment of its own: pip install tensorflow'
+    f' tensorflow-datasets; tfds build {name} {where}'
+  )
+  if name == 'imagenet2012':
+    how = (
+      'name as data_dir a folder with train/n01440764/*.JPEG and val/, or '
+      f'{how}, with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in'
+      f' {roots[0]}/downloads/manual'
+    )
+  return errors.UserError(
+    f'data set {name!r} is not prepared{guess}: looked for {places}; {how}; or'
+    ' use folder:/path/to/images'
+  )

@@ -1,0 +1,66 @@
+"""Prepares the embedded data set when it is first used."""
+
+import contextlib
+import io
+import os
+import pathlib
+import tempfile
+
+from nfnets import errors
+
+_VERSION = '1.0.0'
+
+
+def prepare(data_dir: pathlib.Path) -> pathlib.Path:
+  """Prepares the digits below `data_dir`, unless that was done before.
+
+  The files are made elsewhere and appear under their name all at once, so that
+  processes that do this together, or die in it, do no harm.
+
+  Args:
+    data_dir: a folder for TFDS data sets; made if it does not exist.
+
+  Returns:
+    The folder of the prepared data set.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  target = data_dir / 'digits' / _VERSION
+  if target.is_dir():
+    return target
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+      dir=data_dir, prefix='.digits-'
+    ) as scratch:
+      _move(_prepare_in(scratch), target)
+  except OSError as error:
+    raise errors.UserError(
+      f'digits cannot be prepared in {data_dir}: {error.strerror}; name another'
+      ' folder as data_dir, or as XDG_CACHE_HOME'
+    ) from error
+  return target
+
+
+def _prepare_in(scratch: str) -> str:
+  import tensorflow_datasets as tfds
+
+  from nfnets.data.digits import digits_dataset_builder
+
+  tfds.disable_progress_bar()
+  builder = digits_dataset_builder.Builder(
+    data_dir=scratch, file_format='array_record'
+  )
+  # TFDS announces on stdout a download that there is not.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare()
+  return str(builder.data_dir)
+
+
+def _move(prepared: str, target: pathlib.Path) -> None:
+  try:
+    os.rename(prepared, target)
+  except OSError:
+    if not target.is_dir():  # Else another process was first.
+      raise

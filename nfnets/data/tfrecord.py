@@ -1,0 +1,164 @@
+"""Random access to TFRecord files through an index of their records.
+
+A record is: its length (uint64, little-endian), a checksum of the length, the
+bytes, a checksum of the bytes. A checksum is CRC-32C, masked (rotated right by
+15 bits, plus a constant). Lengths are checked when the index is built, bytes
+when they are read.
+"""
+
+import os
+import pathlib
+import struct
+from collections.abc import Callable, Sequence
+from concurrent import futures
+
+import google_crc32c
+import numpy as np
+
+from nfnets import errors
+from nfnets.data import cache, progress
+
+_HEADER = struct.Struct('<QI')
+_CHECKSUM = struct.Struct('<I')
+_OVERHEAD = _HEADER.size + _CHECKSUM.size
+# Reading headers is waiting for the disk or the network.
+_INDEX_THREADS = 16
+
+
+def masked_crc(data: bytes) -> int:
+  """The checksum that TFRecord files store of these bytes."""
+  crc = google_crc32c.value(data)
+  return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+class RecordFiles:
+  """The records of several TFRecord files, by number across them.
+
+  Attributes:
+    paths: the files.
+    counts: int64[files], records in each.
+  """
+
+  def __init__(self, paths: Sequence[str | os.PathLike]):
+    """Indexes the files, or loads the index that an earlier run kept.
+
+    Raises:
+      UserError: a file cannot be read, ends early, or holds a corrupt length.
+    """
+    self.paths = tuple(os.fspath(path) for path in paths)
+    per_file = _index(self.paths)
+    self.counts = np.array([len(offsets) for offsets in per_file], np.int64)
+    self._offsets = np.concatenate([np.empty(0, np.int64), *per_file])
+    self._stops = np.cumsum(self.counts)
+
+  def __len__(self) -> int:
+    """The number of records."""
+    return len(self._offsets)
+
+  def locate(self, index: int) -> tuple[str, int]:
+    """The file that holds a record, and where it starts there, in bytes."""
+    file = int(np.searchsorted(self._stops, index, side='right'))
+    return self.paths[file], int(self._offsets[index])
+
+  def __getitem__(self, index: int) -> bytes:
+    """The bytes of a record.
+
+    Raises:
+      UserError: the file has changed since it was indexed, or is corrupt.
+    """
+    path, offset = self.locate(index)
+    try:
+      with open(path, 'rb', buffering=0) as file:
+        file.seek(offset)
+        length = _read_length(file.read(_HEADER.size), path, offset)
+        data = file.read(length + _CHECKSUM.size)
+    except OSError as error:
+      raise _cannot_read(path, error) from error
+    if len(data) < length + _CHECKSUM.size:
+      raise _truncated(path, offset)
+    payload = data[:length]
+    if masked_crc(payload) != _CHECKSUM.unpack_from(data, length)[0]:
+      raise errors.UserError(
+        f'{path}: the record at byte {offset} is corrupt: its checksum does not'
+        ' match; copy or prepare the file again'
+      )
+    return payload
+
+
+def _read_length(header: bytes, path: str, offset: int) -> int:
+  """The length in a record's header, checked."""
+  if len(header) < _HEADER.size:
+    raise _truncated(path, offset)
+  length, crc = _HEADER.unpack(header)
+  if masked_crc(header[:8]) != crc:
+    raise errors.UserError(
+      f'{path}: the length at byte {offset} is corrupt: its checksum does not'
+      ' match; copy or prepare the file again'
+    )
+  return length
+
+
+def _scan(path: str) -> np.ndarray:
+  """Where the records of a file start, int64[records], by its headers."""
+  offsets = []
+  offset = 0
+  try:
+    with open(path, 'rb', buffering=0) as file:
+      size = os.fstat(file.fileno()).st_size
+      while offset < size:
+        offsets.append(offset)
+        file.seek(offset)
+        header = file.read(_HEADER.size)
+        offset += _OVERHEAD + _read_length(header, path, offset)
+  except OSError as error:
+    raise _cannot_read(path, error) from error
+  if offset > size:
+    raise _truncated(path, offsets[-1])
+  return np.array(offsets, np.int64)
+
+
+def _index(paths: tuple[str, ...]) -> list[np.ndarray]:
+  """The offsets in each file: from the cache unless a file has changed."""
+  stamps = np.array([_stamp(path) for path in paths], np.int64).reshape(-1, 2)
+  kept_at = cache.entry_path('tfrecord', '\0'.join(map(os.path.abspath, paths)))
+  kept = cache.load_arrays(kept_at)
+  if kept and np.array_equal(kept.get('stamps', ()), stamps):
+    return np.split(kept['offsets'], np.cumsum(kept['counts'])[:-1])
+  where = pathlib.Path(paths[0]).parent if paths else ''
+  per_file = _in_threads(_scan, paths, f'indexing records in {where}')
+  arrays = {
+    'stamps': stamps,
+    'counts': np.array([len(offsets) for offsets in per_file], np.int64),
+    'offsets': np.concatenate([np.empty(0, np.int64), *per_file]),
+  }
+  cache.save_arrays(kept_at, arrays)
+  return per_file
+
+
+def _stamp(path: str) -> tuple[int, int]:
+  """What tells that a file has changed: its size and time of change."""
+  try:
+    status = os.stat(path)
+  except OSError as error:
+    raise _cannot_read(path, error) from error
+  return status.st_size, status.st_mtime_ns
+
+
+def _in_threads(
+  scan: Callable[[str], np.ndarray], paths: tuple[str, ...], what: str
+) -> list[np.ndarray]:
+  with futures.ThreadPoolExecutor(_INDEX_THREADS) as pool:
+    results = pool.map(scan, paths)
+    return list(progress.track(results, len(paths), what, 'files'))
+
+
+def _cannot_read(path: str, error: OSError) -> errors.UserError:
+  return errors.UserError(f'{path}: cannot be read: {error.strerror}')
+
+
+def _truncated(path: str, offset: int) -> errors.UserError:
+  size = os.path.getsize(path)
+  return errors.UserError(
+    f'{path}: truncated: the file ends at byte {size}, within the record at'
+    f' byte {offset}; copy or prepare the file again'
+  )
