@@ -10,12 +10,12 @@ from nfnets import config as config_lib
 def get_config():
   config = config_lib.base()
   config.dataset = 'digits'
-  # F0 with a quarter of the width and groups to match.
+  # F0 with a eighth of the width and groups to match.
   config.model.name = 'nfnet_f0'
-  config.model.width = 0.25
+  config.model.width = 0.125
   config.model.depth = (1, 1, 2, 1)
-  config.model.group_size = 16
-  config.model.drop_rate = 0.2
+  config.model.group_size = 8
+  config.model.drop_rate = 0.1
   config.model.stochdepth_rate = 0.1
   # At this learning rate clipping would hold a skip gain of 0 near 0.
   config.model.skip_gain_init = 0.5
@@ -28,7 +28,7 @@ def get_config():
   config.optimizer.warmup_epochs = 2.0
   config.optimizer.clipping = 0.02
   config.train.batch_size = 64
-  config.train.epochs = 25.0
+  config.train.epochs = 15.0
   config.train.dtype = 'float32'
   config.train.ema_decay = 0.99
   config.eval.every_epochs = 5.0
