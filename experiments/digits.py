@@ -1,7 +1,9 @@
 """The embedded default: a small NFNet on 1,797 real handwritten digits.
 
-./run.sh
-python -m nfnets.experiment --config=experiments/digits.py
+  python -m nfnets.experiment --config=experiments/digits.py
+
+is what ./run.sh trains. Meant for any CPU: one to two minutes on two cores.
+Measured: 98.6% of the 360 held-out digits (see README.md).
 """
 
 from nfnets import config as config_lib
@@ -10,7 +12,7 @@ from nfnets import config as config_lib
 def get_config():
   config = config_lib.base()
   config.dataset = 'digits'
-  # F0 with a eighth of the width and groups to match.
+  # F0 with an eighth of the width and groups to match.
   config.model.name = 'nfnet_f0'
   config.model.width = 0.125
   config.model.depth = (1, 1, 2, 1)
@@ -21,6 +23,8 @@ def get_config():
   config.model.skip_gain_init = 0.5
   config.data.image_size = 32
   config.data.eval_size = 32
+  # The published preset would crop half of so small an image away.
+  config.data.eval_preset = 'timm'
   config.data.area_range = (0.6, 1.0)
   config.augment.flip = False
   config.optimizer.learning_rate = 0.1
@@ -32,7 +36,6 @@ def get_config():
   config.train.dtype = 'float32'
   config.train.ema_decay = 0.99
   config.eval.every_epochs = 5.0
-  config.data.eval_preset = 'timm'
   config.eval.batch_size = 120
   config.checkpoint.every_epochs = 5.0
   config.log.every_steps = 20
