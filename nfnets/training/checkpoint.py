@@ -8,12 +8,16 @@ names such as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and
 `metrics`.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import math
 import pathlib
 import shutil
+import sys
+import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -229,7 +233,8 @@ class Checkpointer:
           state=ocp.args.PyTreeSave(arrays),
           manifest=ocp.args.JsonSave(manifest),
         ),
-        metrics=metrics,
+        # Orbax warns when there are none.
+        metrics=metrics or {},
       )
     except Exception as error:
       raise self._write_error(step, error) from error
@@ -384,7 +389,10 @@ def _read_arrays(
     item=item, restore_args=how, partial_restore=True
   )
   try:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with (
+      _quiet_failure(),
+      ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+    ):
       arrays = reader.restore(path / 'state', args=args)
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
   except Exception as error:  # Orbax's errors have no common base
@@ -392,3 +400,25 @@ def _read_arrays(
     raise manifest_lib.DamagedError(f'its arrays: {reason}') from error
   manifest_lib.verify(arrays, leaves)
   return arrays
+
+
+@contextlib.contextmanager
+def _quiet_failure() -> Iterator[None]:
+  """Keeps what Orbax leaves behind after a failed read off the terminal.
+
+  It gives up at the first bad array and closes its event loop; the reads that
+  are still under way then print a traceback each when they end.
+  """
+
+  def ignore_closed_loop(unraisable: Any) -> None:
+    if 'Event loop is closed' not in str(unraisable.exc_value):
+      previous(unraisable)
+
+  previous, sys.unraisablehook = sys.unraisablehook, ignore_closed_loop
+  try:
+    yield
+  except Exception:
+    time.sleep(1)
+    raise
+  finally:
+    sys.unraisablehook = previous

@@ -6,8 +6,7 @@ import pytest
 
 from nfnets import losses
 from nfnets.optim import agc
-from nfnets.training import devices
-from nfnets.training import gradient
+from nfnets.training import devices, gradient
 from nfnets.training import step as step_lib
 from tests import helpers
 from tests.training import tiny

@@ -1,0 +1,281 @@
+import json
+import logging
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.training import checkpoint, devices
+from tests.training import tiny
+
+
+@pytest.fixture(scope='module')
+def state():
+  return tiny.setup(model=tiny.make_model(norm=True))[0]
+
+
+def at(state, step):
+  """The state as if `step` steps had been made."""
+  params = jax.tree.map(lambda x: x + step, state.params)
+  return state._replace(params=params, step=jnp.int32(step))
+
+
+def save(directory, state, steps, **options):
+  saver = checkpoint.Checkpointer(directory, **options)
+  for step in steps:
+    saver.save(step, at(state, step))
+  saver.close()
+
+
+def restore(directory, state):
+  reader = checkpoint.Checkpointer(directory)
+  restored = reader.restore_latest(jax.eval_shape(lambda: state))
+  reader.close()
+  return restored
+
+
+def files_of(directory, step):
+  """Files with the arrays of a step."""
+  root = pathlib.Path(directory) / str(step) / 'state'
+  return [p for p in root.rglob('*') if p.is_file() and 'd' in p.parts[-2:-1]]
+
+
+def test_round_trip_to_the_bit(tmp_path, state):
+  params = jax.tree.map(lambda x: x * -0.0, state.params)
+  state = state._replace(params=params)
+  saver = checkpoint.Checkpointer(tmp_path, config={'a': [1, None]})
+  assert saver.restore_latest(state) is None
+  saver.save(7, state, {'eval/top1': 0.5})
+  saver.close()
+  restored = restore(tmp_path, state)
+  tiny.assert_trees_equal(restored.state, state)
+  signs = jax.tree.map(np.signbit, restored.state.params)
+  tiny.assert_trees_equal(
+    signs, jax.tree.map(np.signbit, jax.device_get(params))
+  )
+  assert restored.step == 7
+  assert restored.metrics == {'eval/top1': 0.5}
+  assert restored.config == {'a': [1, None]}
+
+
+def test_saving_is_not_disturbed_by_the_next_step(tmp_path):
+  state, train_step = tiny.setup()
+  saver = checkpoint.Checkpointer(tmp_path)
+  before = jax.device_get(jax.tree.map(jnp.copy, state))
+  saver.save(1, state)
+  for number in range(3):  # donates the state's buffers
+    batch = devices.shard_batch(tiny.make_batch(8, number))
+    state, _ = train_step(state, batch)
+  saver.close()
+  tiny.assert_trees_equal(restore(tmp_path, state).state, before)
+
+
+def test_goes_on_with_another_number_of_devices(tmp_path, state):
+  one = jax.device_put(jax.device_get(state), jax.devices()[0])
+  save(tmp_path, one, [3])
+  placed = devices.replicate(restore(tmp_path, state).state)
+  tiny.assert_trees_equal(placed, at(state, 3))
+  assert len(placed.step.sharding.device_set) == 4
+
+
+def test_keeps_the_newest_and_the_best(tmp_path, state):
+  saver = checkpoint.Checkpointer(tmp_path, keep=2)
+  scores = {1: 0.1, 2: 0.9, 3: 0.5, 4: float('nan'), 5: 0.2, 6: None}
+  for step, score in scores.items():
+    saver.save(step, state, {'eval/top1': score} if score else None)
+  saver.close()
+  left = sorted(p.name for p in tmp_path.iterdir())
+  assert left == ['2', '5', '6']
+  # Also after opening again, and the newest is what counts.
+  saver = checkpoint.Checkpointer(tmp_path, keep=2)
+  assert saver.restore_latest(state).step == 6
+  saver.save(7, state, {'eval/top1': 0.3})
+  saver.close()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['2', '6', '7']
+
+
+def truncate(directory):
+  largest = max(files_of(directory, 2), key=lambda p: p.stat().st_size)
+  data = largest.read_bytes()
+  largest.write_bytes(data[: len(data) // 2])
+
+
+def empty(directory):
+  shutil.rmtree(directory / '2')
+  (directory / '2').mkdir()
+
+
+def foreign(directory):
+  empty(directory)
+  (directory / '2' / 'notes.txt').write_text('mine')
+
+
+def without_arrays(directory):
+  shutil.rmtree(directory / '2' / 'state')
+
+
+def without_manifest(directory):
+  (directory / '2' / 'manifest' / 'metadata').unlink()
+
+
+def garbled_manifest(directory):
+  path = directory / '2' / 'manifest' / 'metadata'
+  path.write_text(path.read_text().replace('float32', 'float16', 1))
+
+
+def halved_manifest(directory):
+  path = directory / '2' / 'manifest' / 'metadata'
+  path.write_text(path.read_text()[:100])
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    truncate,
+    empty,
+    foreign,
+    without_arrays,
+    without_manifest,
+    garbled_manifest,
+    halved_manifest,
+  ],
+)
+def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog, state):
+  save(tmp_path, state, [1, 2])
+  damage(tmp_path)
+  with caplog.at_level(logging.WARNING):
+    restored = restore(tmp_path, state)
+  assert restored.step == 1
+  tiny.assert_trees_equal(restored.state, at(state, 1))
+  assert str(tmp_path / '2') in caplog.text
+  # Its number is free again and nothing was thrown away.
+  assert (tmp_path / '2.damaged').is_dir()
+  saver = checkpoint.Checkpointer(tmp_path)
+  saver.restore_latest(state)
+  saver.save(2, at(state, 2))
+  saver.close()
+  assert restore(tmp_path, state).step == 2
+
+
+def test_a_flipped_bit_never_gives_a_wrong_state(tmp_path, state):
+  used = []
+  for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+    directory = tmp_path / str(share)
+    save(directory, state, [1, 2])
+    path = max(files_of(directory, 2), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[int(share * len(data))] ^= 0x10
+    path.write_bytes(data)
+    restored = restore(directory, state)
+    used.append(restored.step)
+    # Some bytes of Orbax's files are read by nobody.
+    tiny.assert_trees_equal(restored.state, at(state, restored.step))
+  assert 1 in used
+
+
+def test_only_damaged_ones_stop_the_run(tmp_path, state):
+  save(tmp_path, state, [2])
+  truncate(tmp_path)
+  with pytest.raises(errors.UserError, match='no checkpoint in .* is whole'):
+    restore(tmp_path, state)
+
+
+def test_empty_directories_and_leftovers_are_no_checkpoint(tmp_path, state):
+  (tmp_path / '9').mkdir()
+  (tmp_path / '4.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  (tmp_path / 'deleted' / '3').mkdir(parents=True)
+  assert restore(tmp_path, state) is None
+  save(tmp_path, state, [1])
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '9.damaged']
+
+
+def test_another_network_is_refused_by_name(tmp_path, state):
+  save(tmp_path, state, [1])
+  params = dict(state.params)
+  params['Tiny/~/linear'] = {'w': jnp.zeros((16, 7)), 'c': jnp.zeros(7)}
+  with pytest.raises(errors.UserError) as caught:
+    restore(tmp_path, state._replace(params=params))
+  text = str(caught.value)
+  assert 'params/Tiny/~/linear/b is float32[5] there and missing here' in text
+  assert 'and 2 more' in text
+  # It is not damaged: it stays.
+  assert restore(tmp_path, state).step == 1
+
+
+def test_the_same_step_twice_is_one_checkpoint(tmp_path, state):
+  saver = checkpoint.Checkpointer(tmp_path)
+  saver.save(1, state)
+  saver.save(1, at(state, 5))
+  saver.close()
+  tiny.assert_trees_equal(restore(tmp_path, state).state, state)
+
+
+def test_an_older_step_is_refused(tmp_path, state):
+  saver = checkpoint.Checkpointer(tmp_path)
+  saver.save(2, state)
+  with pytest.raises(errors.UserError, match='checkpoint 1 is not newer'):
+    saver.save(1, state)
+  saver.close()
+
+
+def test_a_failed_save_is_raised_and_the_last_good_one_stays(tmp_path, state):
+  saver = checkpoint.Checkpointer(tmp_path, keep=1)
+  saver.save(1, at(state, 1))
+  saver.wait()
+  with pytest.MonkeyPatch.context() as patch:
+
+    def full(*args, **kwargs):
+      raise OSError(28, 'No space left on device')
+
+    patch.setattr(pathlib.Path, 'rename', full)
+    patch.setattr('os.rename', full)
+    patch.setattr('os.replace', full)
+    with pytest.raises(errors.UserError) as caught:
+      saver.save(2, at(state, 2))
+      saver.wait()
+  text = str(caught.value)
+  assert 'checkpoint 2 cannot be written' in text and 'No space left' in text
+  assert str(tmp_path) in text and 'Last good one: step 1' in text
+  assert '\n' not in text
+  saver.save(3, at(state, 3))  # once there is space again
+  saver.close()
+  tiny.assert_trees_equal(restore(tmp_path, state).state, at(state, 3))
+
+
+def test_read_weights(tmp_path, state):
+  ema = jax.tree.map(lambda x: x - 1, state.params)
+  state = state._replace(ema_params=ema)
+  save(tmp_path, state, [1, 2], config={'name': 'tiny'})
+  weights = checkpoint.read_weights(tmp_path)
+  tiny.assert_trees_equal(weights.params, ema)
+  tiny.assert_trees_equal(weights.state, state.ema_state)
+  assert weights.step == 2 and weights.config == {'name': 'tiny'}
+  plain = checkpoint.read_weights(tmp_path, 1, ema=False)
+  tiny.assert_trees_equal(plain.params, at(state, 1).params)
+  with pytest.raises(errors.UserError, match='no such directory'):
+    checkpoint.read_weights(tmp_path, 5)
+  with pytest.raises(errors.UserError, match='it holds none'):
+    checkpoint.read_weights(tmp_path / 'nowhere')
+
+
+def test_read_weights_changes_nothing_and_falls_back(tmp_path, state):
+  state = state._replace(ema_params={}, ema_state={})
+  save(tmp_path, state, [1, 2])
+  truncate(tmp_path)
+  before = sorted(tmp_path.rglob('*'))
+  weights = checkpoint.read_weights(tmp_path)
+  assert weights.step == 1
+  tiny.assert_trees_equal(weights.params, at(state, 1).params)
+  assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_manifest_lists_every_array(tmp_path, state):
+  save(tmp_path, state, [1])
+  manifest = json.loads((tmp_path / '1' / 'manifest' / 'metadata').read_text())
+  count = len(jax.tree.leaves(state))
+  assert len(manifest['leaves']) == count
+  assert manifest['leaves']['params/Tiny/~/linear/w']['shape'] == [16, 5]
