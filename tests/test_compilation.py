@@ -1,0 +1,83 @@
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from nfnets import compilation
+
+_PROGRAM = """
+import jax, jax.numpy as jnp
+from nfnets import compilation
+hits = []
+jax.monitoring.register_event_listener(
+  lambda event, **_: hits.append(event) if event.endswith('cache_hits') else 0)
+print(compilation.enable_compilation_cache())
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.jit(lambda x: jnp.sin(x) * 2)(jnp.ones(3)).block_until_ready()
+print(len(hits))
+"""
+
+
+def _run(environment):
+  done = subprocess.run(
+    [sys.executable, '-c', _PROGRAM],
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  directory, hits = done.stdout.split()
+  return directory, int(hits)
+
+
+@pytest.fixture(autouse=True)
+def _restored_config():
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def test_second_process_reads_the_first_ones_programs(tmp_path):
+  environment = {'XDG_CACHE_HOME': str(tmp_path)}
+  directory, hits = _run(environment)
+  assert directory == str(tmp_path / 'nfnets' / 'xla')
+  assert hits == 0
+  _, hits = _run(environment)
+  assert hits >= 1
+
+
+def test_only_the_user_can_write_the_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  directory = compilation.enable_compilation_cache()
+  assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_variable_turns_it_off(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setenv(compilation.OPT_OUT, '0')
+  assert compilation.enable_compilation_cache() is None
+  assert not list(tmp_path.iterdir())
+
+
+def test_folder_of_the_users_choice_stays(tmp_path):
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  assert compilation.enable_compilation_cache() == tmp_path
+
+
+def test_folder_that_cannot_be_made_means_no_cache(tmp_path, monkeypatch):
+  (tmp_path / 'nfnets').write_text('a file in the way')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert compilation.enable_compilation_cache() is None
+
+
+def test_relative_base_is_ignored(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert compilation.cache_directory() == tmp_path / '.cache/nfnets/xla'
