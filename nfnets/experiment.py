@@ -17,9 +17,10 @@ def main() -> int:
   workdir = pathlib.Path(options.workdir or pathlib.Path('runs', path.stem))
 
   # JAX is imported here: --help and mistakes in settings answer at once.
-  from nfnets import run
+  from nfnets import compilation, run
   from nfnets.training import devices
 
+  compilation.enable_compilation_cache()
   devices.initialize_distributed(
     options.coordinator, options.num_processes, options.process_id
   )
