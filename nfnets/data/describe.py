@@ -1,0 +1,187 @@
+"""What a data set holds: counts, balance, sizes, and what cannot be read."""
+
+from collections.abc import Iterator
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+
+from nfnets import errors
+from nfnets.data import crops, images, pipeline, progress, sources, unreadable
+
+_SHOWN_CLASSES = 8
+_SAMPLE_SIZE = 144
+
+
+class Report(NamedTuple):
+  """What was found in a split."""
+
+  split: str
+  examples: int
+  """In the split."""
+  class_counts: np.ndarray
+  """int64[classes], of the examples that were read."""
+  sizes: np.ndarray
+  """int64[readable, 2], height and width in pixels."""
+  unreadable: list[unreadable.Unreadable]
+
+
+def open_splits(
+  name: str, data_dir: str | None
+) -> tuple[dict[str, sources.Source], dict[str, str]]:
+  """Opens the splits of a data set.
+
+  Returns:
+    The sources, and why there are none for the other splits.
+
+  Raises:
+    UserError: there is none at all.
+  """
+  opened: dict[str, sources.Source] = {}
+  refused: dict[str, str] = {}
+  for split in sources.SPLITS:
+    try:
+      opened[split] = sources.load_source(name, split, data_dir)
+    except errors.UserError as error:
+      refused[split] = str(error)
+  if not opened:
+    raise errors.UserError(refused['train'])
+  return opened, refused
+
+
+def examine(source: sources.Source, limit: int | None = None) -> Report:
+  """Reads and decodes the examples of a split.
+
+  Args:
+    source: the split.
+    limit: how many examples are read, evenly spread; all by default.
+
+  Raises:
+    UserError: a label is out of range, or a record file is damaged.
+  """
+  count = len(source) if limit is None else min(limit, len(source))
+  indices = spread(len(source), count)
+  labels, sizes, bad = [], [], []
+  for found in progress.track(
+    _examine_each(source, indices), count, f'reading {source.split}', 'images'
+  ):
+    if isinstance(found, unreadable.Unreadable):
+      bad.append(found)
+    else:
+      labels.append(found[0])
+      sizes.append(found[1])
+  class_counts = np.bincount(
+    np.array(labels, np.int64), minlength=source.num_classes
+  )
+  shape = np.array(sizes, np.int64).reshape(-1, 2)
+  return Report(source.split, len(source), class_counts, shape, bad)
+
+
+def spread(length: int, count: int) -> list[int]:
+  """`count` indices evenly spread over range(length)."""
+  return [i * length // count for i in range(count)]
+
+
+def _examine_each(
+  source: sources.Source, indices: list[int]
+) -> Iterator[unreadable.Unreadable | tuple[int, tuple[int, int]]]:
+  """Label and size of each example, or why it cannot be read, in order."""
+
+  def examine_one(
+    index: int,
+  ) -> unreadable.Unreadable | tuple[int, tuple[int, int]]:
+    size = [(0, 0)]
+
+    def measure(data: bytes | np.ndarray) -> None:
+      height, width = images.decode(data).shape[:2]
+      size[0] = height, width
+
+    try:
+      return unreadable.read(source, index, measure), size[0]
+    except sources.UnreadableError as error:
+      return unreadable.Unreadable(error.id, error.reason)
+
+  chunk = 1024  # Else the pool would hold as many futures as there are images.
+  with futures.ThreadPoolExecutor(pipeline.available_cores()) as pool:
+    for start in range(0, len(indices), chunk):
+      yield from pool.map(examine_one, indices[start : start + chunk])
+
+
+def samples(source: sources.Source, count: int) -> tuple[np.ndarray, list[str]]:
+  """Images to look at, evenly spread over a split; unreadable ones left out.
+
+  Returns:
+    uint8[n, S, S, 3], centre crops, and the names of their classes.
+  """
+  out = np.zeros((count, _SAMPLE_SIZE, _SAMPLE_SIZE, 3), np.uint8)
+  names: list[str] = []
+  for index in spread(len(source), min(count, len(source))):
+
+    def show(data: bytes | np.ndarray) -> None:
+      image = images.decode(data)
+      crops.eval_crop(image, out[len(names)], 'deepmind_crop', 1.0, 'center')
+
+    try:
+      label = unreadable.read(source, index, show)
+    except sources.UnreadableError:
+      continue
+    names.append(source.class_names[label])
+  return out[: len(names)], names
+
+
+def report_lines(report: Report, class_names: tuple[str, ...]) -> list[str]:
+  """The report in words, a line each."""
+  read = int(report.class_counts.sum())
+  examined = read + len(report.unreadable)
+  all_read = '' if examined == report.examples else f', {examined} of them read'
+  lines = [f'{report.split}: {report.examples} examples{all_read}']
+  if read:
+    lines += [
+      f'  class balance: {_balance(report.class_counts, class_names)}',
+      f'  height, pixels: {_statistics(report.sizes[:, 0])}',
+      f'  width, pixels: {_statistics(report.sizes[:, 1])}',
+    ]
+  lines.append(f'  unreadable: {len(report.unreadable)}')
+  lines += [f'    {entry.id}: {entry.reason}' for entry in report.unreadable]
+  return lines
+
+
+def _balance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
+  least, most = int(counts.argmin()), int(counts.argmax())
+  line = (
+    f'{counts[least]} ({class_names[least]}) to {counts[most]}'
+    f' ({class_names[most]}) examples a class, mean {counts.mean():.1f}'
+  )
+  if len(counts) <= _SHOWN_CLASSES + 4:
+    pairs = zip(class_names, counts.tolist(), strict=True)
+    line += '; ' + ', '.join(f'{name}: {count}' for name, count in pairs)
+  return line
+
+
+def class_line(class_names: tuple[str, ...]) -> str:
+  """The number of classes and the first of them."""
+  shown = ', '.join(class_names[:_SHOWN_CLASSES])
+  more = ', ...' if len(class_names) > _SHOWN_CLASSES else ''
+  return f'{len(class_names)} classes: {shown}{more}'
+
+
+def _statistics(sides: np.ndarray) -> str:
+  low, median, high = np.percentile(sides, [0, 50, 100])
+  return (
+    f'{low:.0f} to {high:.0f}, median {median:.0f}, mean {sides.mean():.1f}'
+  )
+
+
+def same_examples(one: sources.Source, other: sources.Source) -> bool:
+  """Whether two splits are the same images under two names."""
+  if len(one) != len(other):
+    return False
+  places = spread(len(one), min(3, len(one)))
+  return all(_id(one, i) == _id(other, i) for i in places)
+
+
+def _id(source: sources.Source, index: int) -> str:
+  try:
+    return source[index]['id']
+  except sources.UnreadableError as error:
+    return error.id
