@@ -56,7 +56,9 @@ def test_three_steps_of_f0(case):
   np.testing.assert_allclose(found, golden['losses'], rtol=1e-3)
 
   moves = jax.tree.map(
-    lambda new, old: np.linalg.norm(new - old), params, start
+    lambda new, old: np.linalg.norm(np.asarray(new) - np.asarray(old)),
+    params,
+    start,
   )
   for path, norm in golden['update_norms'].items():
     module, name = path.rsplit('/', 1)
