@@ -37,7 +37,7 @@ def cutmix(
   """Pastes a box of the first image into the second.
 
   The box's sides are sqrt(1 - p) of the image's, p ~ Beta(alpha, alpha); its
-  centre is uniform over the pixels, and the image's edges clip it. The label
+  center is uniform over the pixels, and the image's edges clip it. The label
   follows the box that is left.
 
   Args:
@@ -69,8 +69,8 @@ def _mix(share: jax.Array, pair: jax.Array) -> jax.Array:
 
 def _inside(key: jax.Array, side: jax.Array, length: int) -> jax.Array:
   """bool[length]: the pixels of one axis that the box covers."""
-  centre = jax.random.randint(key, (), 0, length)
+  center = jax.random.randint(key, (), 0, length)
   extent = (side * length).astype(jnp.int32)
-  first = centre - extent // 2
+  first = center - extent // 2
   pixel = jnp.arange(length)
   return (pixel >= first) & (pixel < first + extent)

@@ -16,10 +16,11 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from nfnets.augment import mixing
+from nfnets.augment import randaugment as randaugment_lib
 
-# (key, image float32[H, W, 3]) -> float32[H, W, 3]
+# (key, float32[n, H, W, 3]) -> float32[n, H, W, 3]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
-# (key, index, images float32[2, H, W, 3], labels float32[2, K]) -> one of each
+# (key, index, float32[n, H, W, 3], float32[n, K]) -> the first axis gone
 Mix = Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -68,8 +69,41 @@ def make_preprocess(
   augment_before_mix: bool = False,
   reference_quirks: bool = False,
 ) -> Preprocess:
-  """Makes the training preprocessing of one recipe."""
-  images_per_example = 1 if mixup_alpha is cutmix_alpha is None else 2
+  """Makes the training preprocessing of one recipe.
+
+  In order: flip each image, mix the pair, RandAugment the result, normalise.
+
+  Args:
+    num_classes: K, the length of a soft label.
+    mean: of each channel, as a share of 255.
+    std: standard deviation of each channel, as a share of 255.
+    flip: mirror each image left to right with probability 1/2.
+    randaugment: number of operations and their magnitude; None: off.
+    mixup_alpha: of the Beta distribution, > 0 (published 0.2); None: off.
+    cutmix_alpha: of the Beta distribution, > 0 (published 1); None: off. If
+      both are on, even places of the batch get MixUp and odd ones CutMix.
+    augment_before_mix: RandAugment each image before it is mixed.
+    reference_quirks: RandAugment as in the published code (see `ops`).
+
+  Returns:
+    The preprocessing. Its `apply(key, images, labels, index)` takes the
+    step's key, uint8[N, S, S, 3], int32[N] and int32[B], the places of the B
+    outputs in the whole batch; output i is made of images 2 i and 2 i + 1 if
+    it mixes, else of image i.
+
+  Raises:
+    ValueError: if an alpha is not above 0.
+
+  References:
+    Brock et al., High-Performance Large-Scale Image Recognition Without
+    Normalization, arXiv:2102.06171, section 4.2 and appendix A.1.
+  """
+  for alpha in (mixup_alpha, cutmix_alpha):
+    if alpha is not None and alpha <= 0:
+      raise ValueError(f'alpha is {alpha!r}: it must be above 0, or None')
+  mixes = mixup_alpha is not None or cutmix_alpha is not None
+  images_per_example = 2 if mixes else 1
+  augment = _make_augment(randaugment, reference_quirks)
   mix = _make_mix(mixup_alpha, cutmix_alpha)
 
   def one_example(
@@ -77,10 +111,16 @@ def make_preprocess(
   ) -> tuple[jax.Array, jax.Array]:
     key = jax.random.fold_in(key, index)
     flip_key, mix_key, augment_key = jax.random.split(key, 3)
+    images = images.astype(jnp.float32)
     if flip:
       images = _flip(flip_key, images)
-    labels = jax.nn.one_hot(labels, num_classes)
-    image, label = mix(mix_key, index, images.astype(jnp.float32), labels)
+    if augment_before_mix:
+      images = augment(augment_key, images)
+    image, label = mix(
+      mix_key, index, images, jax.nn.one_hot(labels, num_classes)
+    )
+    if not augment_before_mix:
+      image = augment(augment_key, image[None])[0]
     return normalize(image, mean, std), label
 
   def apply(
@@ -107,22 +147,43 @@ def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
   return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
+def _make_augment(
+  randaugment: tuple[int, float] | None, reference_quirks: bool
+) -> Augment:
+  if randaugment is None:
+    return lambda key, images: images
+  layers, magnitude = randaugment
+
+  def augment(key: jax.Array, images: jax.Array) -> jax.Array:
+    augmented = jax.vmap(
+      functools.partial(
+        randaugment_lib.randaugment,
+        layers=layers,
+        magnitude=magnitude,
+        reference_quirks=reference_quirks,
+      )
+    )(
+      jax.random.split(key, images.shape[0]),
+      jnp.clip(images, 0, 255).astype(jnp.uint8),
+    )
+    return augmented.astype(jnp.float32)
+
+  return augment
+
+
 def _make_mix(mixup_alpha: float | None, cutmix_alpha: float | None) -> Mix:
   """Even places of the batch get MixUp, odd ones CutMix, if both are on."""
+  mixes: list[Callable[..., tuple[jax.Array, jax.Array]]] = []
+  if mixup_alpha is not None:
+    mixes.append(functools.partial(mixing.mixup, alpha=mixup_alpha))
+  if cutmix_alpha is not None:
+    mixes.append(functools.partial(mixing.cutmix, alpha=cutmix_alpha))
 
   def mix(
     key: jax.Array, index: jax.Array, images: jax.Array, labels: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    if mixup_alpha is None and cutmix_alpha is None:
+    if not mixes:
       return images[0], labels[0]
-    if cutmix_alpha is None:
-      return mixing.mixup(key, images, labels, alpha=mixup_alpha)
-    if mixup_alpha is None:
-      return mixing.cutmix(key, images, labels, alpha=cutmix_alpha)
-    return jax.tree.map(
-      functools.partial(jnp.where, index % 2 == 0),
-      mixing.mixup(key, images, labels, alpha=mixup_alpha),
-      mixing.cutmix(key, images, labels, alpha=cutmix_alpha),
-    )
+    return jax.lax.switch(index % len(mixes), mixes, key, images, labels)
 
   return mix
