@@ -41,7 +41,7 @@ def block_statistics(endpoints: registry.Endpoints) -> list[BlockStatistics]:
   Returns:
     One record per block, in order.
   """
-  statistics = []
+  statistics: list[BlockStatistics] = []
   while (name := f'block_{len(statistics)}') in endpoints:
     _, residual_variance = _moments(endpoints[f'{name}/residual'])
     statistics.append(

@@ -12,6 +12,7 @@ from jax import lax
 
 from nfnets.layers import (
   activations,
+  plain_conv,
   squeeze_excite,
   stochastic_depth,
   ws_conv,
@@ -22,8 +23,13 @@ from nfnets.models.config import ModelConfig
 
 def ws_conv2d(
   config: ModelConfig, channels: int, kernel_size: int, **kwargs
-) -> ws_conv.WSConv2D:
+) -> ws_conv.WSConv2D | plain_conv.PlainConv2D:
   """A standardized convolution by the conventions of the model."""
+  if config.folded:
+    kwargs.pop('gain_init', None)
+    return plain_conv.PlainConv2D(
+      channels, kernel_size, padding=config.padding, **kwargs
+    )
   gamma = activations.get(config.activation).gamma
   return ws_conv.WSConv2D(
     channels,
@@ -35,10 +41,15 @@ def ws_conv2d(
   )
 
 
-def activate(config: ModelConfig, inputs: jax.Array) -> jax.Array:
-  """The model's activation, with its gain unless the weights carry it."""
+def activate(
+  config: ModelConfig, inputs: jax.Array, *, last: bool = False
+) -> jax.Array:
+  """The model's activation, with its gain unless the weights carry it.
+
+  No filter follows the last activation that could carry it when folded.
+  """
   activation = activations.get(config.activation)
-  if config.gamma_in_weights:
+  if config.gamma_in_weights or (config.folded and not last):
     return activation.function(inputs)
   return activation.scaled(inputs)
 
@@ -76,76 +87,48 @@ class NFBlock(hk.Module):
   out = shortcut + alpha * skip_gain * residual, figure 3 of the paper.
   """
 
-  def __init__(
-    self,
-    config: ModelConfig,
-    in_channels: int,
-    out_channels: int,
-    *,
-    stride: int,
-    beta: float,
-    drop_rate: float,
-    ratio: float,
-    name: str | None = None,
-  ):
+  def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
     """Makes the block.
 
     Args:
-      config: of the model.
-      in_channels: of the input.
-      out_channels: of the output.
-      stride: 1, or 2 to halve height and width.
-      beta: 1 / the expected standard deviation of the input.
-      drop_rate: probability that an image's residual branch is dropped.
-      ratio: width of the bottleneck as a share of the channels that give it.
-      name: of the Haiku module.
-
-    Raises:
-      UserError: if the bottleneck is narrower than one group.
+      config: of the model; it names the module.
+      plan: of the block.
     """
-    super().__init__(name=name)
-    self.config, self.stride = config, stride
-    self.beta, self.drop_rate = beta, drop_rate
-    width = scaling.round_channels(
-      ratio * (in_channels if config.inverted else out_channels),
-      config.channel_divisor,
-    )
-    groups = 1
-    if config.group_size:
-      groups = scaling.group_count(width, config.group_size)
-      width = groups * config.group_size
+    super().__init__(name=config.block_name)
+    self.config, self.plan = config, plan
+    width, groups = plan.bottleneck, plan.groups
     self.conv0 = ws_conv2d(config, width, 1, name='conv0')
     self.conv1 = ws_conv2d(
-      config, width, 3, stride=stride, groups=groups, name='conv1'
+      config, width, 3, stride=plan.stride, groups=groups, name='conv1'
     )
     self.conv1b = None
     if config.extra_conv:
       self.conv1b = ws_conv2d(config, width, 3, groups=groups, name='conv1b')
     self.conv2 = ws_conv2d(
       config,
-      out_channels,
+      plan.out_channels,
       1,
       gain_init=1.0 if config.skip_gain else config.skip_gain_init,
       name='conv2',
     )
     self.conv_shortcut = None
-    if stride > 1 or in_channels != out_channels:
+    if plan.stride > 1 or plan.in_channels != plan.out_channels:
       self.conv_shortcut = ws_conv2d(
         config,
-        out_channels,
+        plan.out_channels,
         1,
-        stride=1 if config.pool_shortcut else stride,
+        stride=1 if config.pool_shortcut else plan.stride,
         name='conv_shortcut',
       )
     self.attention = _attention(
-      config, width if config.inverted else out_channels
+      config, width if config.inverted else plan.out_channels
     )
 
   def _shortcut(self, inputs: jax.Array, activated: jax.Array) -> jax.Array:
     """The input itself or, in a transition, a projection of its activation."""
     if self.conv_shortcut is None:
       return inputs
-    if self.stride > 1 and self.config.pool_shortcut:
+    if self.plan.stride > 1 and self.config.pool_shortcut:
       activated = average_pool(activated)
     return self.conv_shortcut(activated)
 
@@ -178,12 +161,12 @@ class NFBlock(hk.Module):
       residual branch before stochastic depth, skip gain and alpha.
     """
     # Activated first, then scaled: the order of the released weights.
-    activated = activate(self.config, inputs) * self.beta
+    activated = activate(self.config, inputs) * self.plan.beta
     residual = self._residual(activated)
     branch = residual
-    if is_training and self.drop_rate > 0.0:
+    if is_training and self.plan.drop_rate > 0.0:
       branch = stochastic_depth.drop_branch(
-        hk.next_rng_key(), branch, self.drop_rate
+        hk.next_rng_key(), branch, self.plan.drop_rate
       )
     if self.config.skip_gain:
       init = hk.initializers.Constant(self.config.skip_gain_init)

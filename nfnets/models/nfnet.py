@@ -8,7 +8,6 @@ References:
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 
 import haiku as hk
 import jax
@@ -34,20 +33,15 @@ class NFNet(hk.Module):
     """
     super().__init__(name=config.family)
     self.config = config
-    widths = [
-      scaling.round_channels(width * config.width, config.channel_divisor)
-      for width in config.widths
+    self.stem = _make_stem(config)
+    self.stages = [
+      [nf_block.NFBlock(config, plan) for plan in stage]
+      for stage in scaling.plan_blocks(config)
     ]
-    stem_width = config.stem_width or widths[0]
-    self.stem = _make_stem(config, stem_width)
-    self.stages = _make_stages(config, stem_width, widths)
     self.final_conv = None
     if config.final_width:
-      final_width = scaling.round_channels(
-        config.final_width * config.width, config.channel_divisor
-      )
       self.final_conv = nf_block.ws_conv2d(
-        config, final_width, 1, name='final_conv'
+        config, scaling.final_channels(config), 1, name='final_conv'
       )
     self.linear = None
     if config.num_classes:
@@ -82,7 +76,7 @@ class NFNet(hk.Module):
     if self.final_conv is not None:
       h = self.final_conv(h)
       endpoints[f'stride_{4 * 2**stage}'] = h
-    pool = jnp.mean(nf_block.activate(self.config, h), axis=(1, 2))
+    pool = jnp.mean(nf_block.activate(self.config, h, last=True), axis=(1, 2))
     endpoints['pool'] = pool
     if self.linear is None:
       return pool, endpoints
@@ -115,8 +109,9 @@ class NFNet(hk.Module):
     return apply(inputs)
 
 
-def _make_stem(config: ModelConfig, width: int) -> list[hk.Module]:
+def _make_stem(config: ModelConfig) -> list[hk.Module]:
   """The convolutions before the first block."""
+  width = scaling.stem_channels(config)
   if config.stem == 'deep':
     layers = ((16, 2), (32, 1), (64, 1), (width, 2))
     return [
@@ -127,39 +122,6 @@ def _make_stem(config: ModelConfig, width: int) -> list[hk.Module]:
   return [
     nf_block.ws_conv2d(config, width, size, stride=2, name='initial_conv')
   ]
-
-
-def _make_stages(
-  config: ModelConfig, channels: int, widths: Sequence[int]
-) -> list[list[nf_block.NFBlock]]:
-  """The blocks of every stage, the first of which takes `channels`."""
-  num_blocks = sum(config.depth)
-  betas = iter(scaling.betas(config.depth, config.alpha))
-  rates = iter(
-    scaling.stochastic_depth_rates(config.stochdepth_rate, num_blocks)
-  )
-  stages: list[list[nf_block.NFBlock]] = []
-  for stage, (width, depth) in enumerate(
-    zip(widths, config.depth, strict=True)
-  ):
-    stages.append([])
-    for block in range(depth):
-      first = stage == 0 and block == 0
-      halves = block == 0 and (stage > 0 or config.stem == '3x3')
-      stages[-1].append(
-        nf_block.NFBlock(
-          config,
-          channels,
-          width,
-          stride=2 if halves else 1,
-          beta=next(betas),
-          drop_rate=next(rates),
-          ratio=1.0 if config.inverted and first else config.bottleneck_ratio,
-          name=config.block_name,
-        )
-      )
-      channels = width
-  return stages
 
 
 _BASE = ModelConfig(

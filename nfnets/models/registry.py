@@ -9,7 +9,7 @@ import haiku as hk
 import jax
 
 from nfnets import errors
-from nfnets.models import nfnet
+from nfnets.models import nfnet, scaling
 from nfnets.models.config import ModelConfig
 
 Params = dict[str, dict[str, jax.Array]]
@@ -89,9 +89,15 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
         f'{name} has no option {option!r}{_hint(option, options)}; '
         f'options: {", ".join(options)}'
       )
+  # A config file's sequences are lists.
+  values: dict[str, Any] = {
+    option: tuple(value) if isinstance(value, list) else value
+    for option, value in overrides.items()
+  }
   config = dataclasses.replace(
-    _VARIANTS[name], num_classes=num_classes, **overrides
+    _VARIANTS[name], num_classes=num_classes, **values
   )
+  scaling.plan_blocks(config)  # rejects impossible widths before any tracing
   return _build(config)
 
 

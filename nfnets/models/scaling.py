@@ -2,8 +2,106 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nfnets import errors
+from nfnets.models.config import ModelConfig
+
+
+class BlockPlan(NamedTuple):
+  """Where a block stands and how wide it is.
+
+  Attributes:
+    in_channels: of its input.
+    out_channels: of its output.
+    bottleneck: channels between its first and last convolution.
+    groups: of its 3x3 convolutions.
+    stride: 1, or 2 to halve height and width.
+    beta: 1 / the expected standard deviation of its input.
+    drop_rate: probability that an image's residual branch is dropped.
+  """
+
+  in_channels: int
+  out_channels: int
+  bottleneck: int
+  groups: int
+  stride: int
+  beta: float
+  drop_rate: float
+
+
+def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
+  """Every block of every stage.
+
+  Args:
+    config: of the model.
+
+  Returns:
+    One list per stage.
+
+  Raises:
+    UserError: if a bottleneck is narrower than one group.
+  """
+  factors = iter(betas(config.depth, config.alpha))
+  rates = iter(
+    stochastic_depth_rates(config.stochdepth_rate, sum(config.depth))
+  )
+  channels = stem_channels(config)
+  stages: list[list[BlockPlan]] = []
+  for stage, width in enumerate(stage_channels(config)):
+    stages.append([])
+    for block in range(config.depth[stage]):
+      first = stage == 0 and block == 0
+      ratio = 1.0 if config.inverted and first else config.bottleneck_ratio
+      bottleneck, groups = _bottleneck(
+        config, ratio * (channels if config.inverted else width)
+      )
+      halves = block == 0 and (stage > 0 or config.stem == '3x3')
+      stride = 2 if halves else 1
+      stages[-1].append(
+        BlockPlan(
+          channels,
+          width,
+          bottleneck,
+          groups,
+          stride,
+          next(factors),
+          next(rates),
+        )
+      )
+      channels = width
+  return stages
+
+
+def stage_channels(config: ModelConfig) -> list[int]:
+  """Output channels of every stage."""
+  return [
+    round_channels(width * config.width, config.channel_divisor)
+    for width in config.widths
+  ]
+
+
+def stem_channels(config: ModelConfig) -> int:
+  """Output channels of the stem."""
+  return config.stem_width or stage_channels(config)[0]
+
+
+def final_channels(config: ModelConfig) -> int:
+  """Output channels of the last 1x1 convolution, 0 if there is none."""
+  if not config.final_width:
+    return 0
+  return round_channels(
+    config.final_width * config.width, config.channel_divisor
+  )
+
+
+def _bottleneck(config: ModelConfig, channels: float) -> tuple[int, int]:
+  """Width and groups of a bottleneck that should have so many channels."""
+  width = round_channels(channels, config.channel_divisor)
+  if not config.group_size:
+    return width, 1
+  groups = group_count(width, config.group_size)
+  return groups * config.group_size, groups
 
 
 def betas(depth: Sequence[int], alpha: float) -> list[float]:

@@ -1,0 +1,186 @@
+import chex
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from nfnets import models
+from nfnets.models import nfnet
+from tests import helpers
+from tests.golden import fill
+from tests.models import filled
+
+# Exact where the published code was counted to the unit, else in thousands.
+PARAMETERS = {
+  'nfnet_f0': 71_489_284,
+  'nfnet_f1': 132_634_256,
+  'nfnet_f2': 193_779_228,
+  'nfnet_f3': 254_924_200,
+  'nfnet_f4': 316_069_172,
+  'nfnet_f5': 377_214_144,
+  'nfnet_f6': 438_359_116,
+  'nfnet_f7': 499_504_088,
+  'nfnet_f0+': 118_824_516,
+  'nfnet_f1+': 220_357_008,
+  'nfnet_f2+': 321_889e3,
+  'nfnet_f3+': 423_421_992,
+  'nfnet_f4+': 524_954e3,
+  'nfnet_f5+': 626_487e3,
+  'nfnet_f6+': 728_019e3,
+  'nfnet_f7+': 829_552e3,
+}
+TINY = {
+  'num_classes': 10,
+  'width': 0.25,
+  'depth': (1, 1, 2, 1),
+  'group_size': 16,
+  'skip_gain_init': 1.0,
+}
+
+
+def test_every_variant_is_counted():
+  assert sorted(PARAMETERS) == sorted(nfnet.VARIANTS)
+
+
+@pytest.mark.parametrize(('name', 'expected'), PARAMETERS.items())
+def test_parameter_count(name, expected):
+  tolerance = 0 if isinstance(expected, int) else 500
+  assert abs(filled.count(models.create_model(name)) - expected) <= tolerance
+
+
+def test_f0_is_the_published_network():
+  golden = helpers.golden()['reference']['NFNet-F0']
+  model = models.create_model('nfnet_f0')
+  assert filled.names(model) == golden['names']
+  logits = filled.logits(model, golden['size'])
+  atol = helpers.RTOL_FRAMEWORK * golden['logits_std']
+  np.testing.assert_allclose(logits[:, :8], golden['logits'], atol=atol)
+  np.testing.assert_allclose(np.std(logits), golden['logits_std'], rtol=1e-4)
+
+
+def test_published_sizes_and_rates():
+  config = models.create_model('nfnet_f6').config
+  assert (config.train_size, config.test_size) == (448, 576)
+  assert (config.crop_pct, config.crop_mode) == (0.956, 'squash')
+  assert (config.drop_rate, config.stochdepth_rate) == (0.5, 0.25)
+  assert models.create_model('nfnet_f6+').config.test_size == 576
+
+
+@pytest.fixture(scope='module')
+def tiny():
+  model = models.create_model('nfnet_f0', **TINY)
+  images = fill.image(4, 32)
+  params, state = jax.jit(model.init)(jax.random.key(0), images)
+  return model, params, state, images
+
+
+def test_init_is_pure_and_stateless(tiny):
+  model, params, state, images = tiny
+  assert state == {}
+  again, _ = jax.jit(model.init)(jax.random.key(0), images)
+  chex.assert_trees_all_equal(params, again)
+  chex.assert_trees_all_equal_dtypes(
+    params, jax.tree.map(lambda _: jnp.float32(0), params)
+  )
+
+
+def test_endpoints_at_an_odd_size(tiny):
+  model, params, state, _ = tiny
+  images = jax.ShapeDtypeStruct((2, 39, 39, 3), 'float32')
+  (logits, endpoints), _ = jax.eval_shape(
+    lambda p, x: model.apply(p, state, None, x, False), params, images
+  )
+  chex.assert_shape(logits, (2, 10))
+  shapes = {name: value.shape for name, value in endpoints.items()}
+  assert shapes == {
+    'stride_2': (2, 20, 20, 64),
+    'stride_4': (2, 10, 10, 64),
+    'stride_8': (2, 5, 5, 128),
+    'stride_16': (2, 3, 3, 384),
+    'stride_32': (2, 2, 2, 768),
+    **{f'block_0{suffix}': (2, 10, 10, 64) for suffix in ('', '/residual')},
+    **{f'block_1{suffix}': (2, 5, 5, 128) for suffix in ('', '/residual')},
+    **{f'block_2{suffix}': (2, 3, 3, 384) for suffix in ('', '/residual')},
+    **{f'block_3{suffix}': (2, 3, 3, 384) for suffix in ('', '/residual')},
+    **{f'block_4{suffix}': (2, 2, 2, 384) for suffix in ('', '/residual')},
+    'pool': (2, 768),
+  }
+
+
+def test_unread_endpoints_cost_nothing(tiny):
+  model, params, state, images = tiny
+
+  def logits(params, images):
+    return model.apply(params, state, None, images, False)[0][0]
+
+  def everything(params, images):
+    return model.apply(params, state, None, images, False)[0]
+
+  small, large = (
+    jax.jit(f).lower(params, images).compile().memory_analysis()
+    for f in (logits, everything)
+  )
+  assert small.output_size_in_bytes == 4 * 10 * 4
+  assert large.output_size_in_bytes > 100 * small.output_size_in_bytes
+
+
+def test_a_backbone_gives_the_pooled_vector(tiny):
+  _, params, state, images = tiny
+  backbone = models.create_model('nfnet_f0', **{**TINY, 'num_classes': 0})
+  assert 'NFNet/~/linear' not in filled.shapes(backbone)
+  headless = {k: v for k, v in params.items() if k != 'NFNet/~/linear'}
+  (pooled, endpoints), _ = jax.jit(backbone.apply, static_argnums=4)(
+    headless, state, None, images, False
+  )
+  chex.assert_shape(pooled, (4, 768))
+  chex.assert_trees_all_equal(pooled, endpoints['pool'])
+
+
+def test_rates_act_in_training_only(tiny):
+  _, params, state, images = tiny
+  rates = {'drop_rate': 0.5, 'stochdepth_rate': 0.0}
+  apply = {}
+  for name, options in {
+    'none': {'drop_rate': 0.0, 'stochdepth_rate': 0.0},
+    'dropout': rates,
+    'depth': {'drop_rate': 0.0, 'stochdepth_rate': 0.9},
+  }.items():
+    model = models.create_model('nfnet_f0', **TINY, **options)
+    run = jax.jit(model.apply, static_argnums=4)
+    for training in (False, True):
+      (logits, _), _ = run(params, state, jax.random.key(1), images, training)
+      apply[name, training] = np.asarray(logits)
+  for name in ('dropout', 'depth'):
+    chex.assert_trees_all_equal(apply[name, False], apply['none', False])
+    assert np.abs(apply[name, True] - apply['none', True]).max() > 1e-3
+  chex.assert_trees_all_close(
+    apply['none', True], apply['none', False], rtol=helpers.RTOL_REDUCTION
+  )
+
+
+def test_remat_changes_no_number(tiny):
+  model, params, state, images = tiny
+  again = models.create_model('nfnet_f0', **TINY, remat=True)
+
+  def loss(params, model):
+    key = jax.random.key(2)
+    (logits, _), _ = model.apply(params, state, key, images, True)
+    return jnp.mean(logits**2)
+
+  gradients = [
+    jax.jit(jax.grad(loss), static_argnums=1)(params, candidate)
+    for candidate in (model, again)
+  ]
+  chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_throughout(tiny):
+  model, params, state, images = tiny
+  params, images = jax.tree.map(
+    lambda x: x.astype(jnp.bfloat16), (params, images)
+  )
+  (logits, endpoints), _ = jax.eval_shape(
+    lambda p, x: model.apply(p, state, None, x, False), params, images
+  )
+  dtypes = {leaf.dtype for leaf in jax.tree.leaves((logits, endpoints))}
+  assert dtypes == {jnp.dtype(jnp.bfloat16)}
