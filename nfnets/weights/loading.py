@@ -92,7 +92,10 @@ def load(
 
 
 def load_model(
-  path: str | pathlib.Path, name: str | None = None, **overrides: Any
+  path: str | pathlib.Path,
+  name: str | None = None,
+  refit: bool = False,
+  **overrides: Any,
 ) -> Loaded:
   """Reads a network with everything that its file tells.
 
@@ -100,6 +103,7 @@ def load_model(
     path: as `load` takes it.
     name: of the model; None asks the file, by what is written in it or by the
       number of its arrays and parameters.
+    refit: as `load` takes it.
     **overrides: of `create_model`.
 
   Returns:
@@ -116,6 +120,8 @@ def load_model(
   options = _options(source, name, False, overrides)
   model = models.create_model(name, **options)
   params, state = _fit(source, model, False)
+  if refit:
+    params = _refit(source, model.config, params)
   return Loaded(
     model,
     tree.unflatten(params),

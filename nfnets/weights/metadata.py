@@ -54,7 +54,7 @@ def make(
     Strings: 'format', 'model', 'eval_preset', and as JSON 'config',
     'constants' and 'class_names'.
   """
-  fields = dataclasses.asdict(config)
+  fields = options(config)
   for field in without:
     del fields[field]
   return {
@@ -72,6 +72,15 @@ def published_preset(config: model_config.ModelConfig) -> str:
   if timm_names.timm_name(config.name) not in (None, f'dm_{config.name}'):
     return 'timm'
   return 'deepmind' if config.family == 'NFNet' else 'deepmind_crop'
+
+
+def options(config: model_config.ModelConfig) -> dict[str, Any]:
+  """The options with which `create_model` makes this config by its name."""
+  return {
+    key: value
+    for key, value in dataclasses.asdict(config).items()
+    if key not in _NAMES
+  }
 
 
 def _constants(config: model_config.ModelConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,15 +10,13 @@ import numpy as np
 from nfnets import errors, models
 from nfnets.weights import deepmind, files, metadata, timm, tree
 
-Layout = Literal['nfnets', 'deepmind', 'timm']
-
 
 def save(
   path: str | pathlib.Path,
   params: tree.Nested,
   state: tree.Nested,
   name: str,
-  layout: Layout = 'nfnets',
+  layout: str = 'nfnets',
   *,
   class_names: Sequence[str] = (),
   eval_preset: str | None = None,
