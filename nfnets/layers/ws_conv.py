@@ -6,8 +6,9 @@ References:
   equation 2.
 """
 
+import functools
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import haiku as hk
 import jax
@@ -44,16 +45,75 @@ def standardize_weight(
   Raises:
     ValueError: if epsilon is neither.
   """
-  fan_in = math.prod(weight.shape[:-1])
-  mean = jnp.mean(weight, axis=(0, 1, 2), keepdims=True)
-  variance = jnp.var(weight, axis=(0, 1, 2), keepdims=True)
-  if epsilon == 'floor':
-    square = jnp.maximum(variance * fan_in, _VARIANCE_FLOOR)
-  elif epsilon == 'additive':
-    square = (variance + _VARIANCE_OFFSET) * fan_in
-  else:
+  if epsilon not in get_args(Epsilon):
     raise ValueError(f"epsilon is {epsilon!r}, expected 'floor' or 'additive'")
-  return (weight - mean) * (lax.rsqrt(square) * gain.reshape(1, 1, 1, -1))
+  return _standardize(epsilon, weight, gain)
+
+
+# XLA's derivative of mean and variance walks the columns of a large kernel
+# several times on CPUs, at a sixth of the speed of the formula written out.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _standardize(
+  epsilon: Epsilon, weight: jax.Array, gain: jax.Array
+) -> jax.Array:
+  return _standardize_forward(epsilon, weight, gain)[0]
+
+
+def _standardize_forward(
+  epsilon: Epsilon, weight: jax.Array, gain: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+  mean, root, _ = _statistics(epsilon, weight)
+  centred = weight.astype(jnp.float32) - mean
+  scale = root * gain.reshape(1, 1, 1, -1)
+  return (centred * scale).astype(weight.dtype), (weight, gain)
+
+
+def _standardize_backward(
+  epsilon: Epsilon,
+  residuals: tuple[jax.Array, jax.Array],
+  cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Derivatives with respect to weight w and gain g, per filter.
+
+  With r = 1 / sqrt(square), c = w - mean(w) and cotangent d: dg = r sum(d c)
+  and dw = g r (d - mean(d) - r^2 c sum(d c)), the last term only where the
+  variance is what square depends on.
+  """
+  weight, gain = residuals
+  mean, root, is_variance = _statistics(epsilon, weight)
+  centred = weight.astype(jnp.float32) - mean
+  cotangent = cotangent.astype(jnp.float32)
+  axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
+  product = jnp.sum(cotangent * centred, axes, keepdims=True)
+  offset = jnp.sum(cotangent, axes, keepdims=True) / fan_in
+  slope = jnp.where(is_variance, root**2 * product, 0.0)
+  scale = root * gain.reshape(1, 1, 1, -1)
+  d_weight = scale * (cotangent - offset - centred * slope)
+  d_gain = (root * product).reshape(gain.shape)
+  return d_weight.astype(weight.dtype), d_gain.astype(gain.dtype)
+
+
+_standardize.defvjp(_standardize_forward, _standardize_backward)
+
+
+def _statistics(
+  epsilon: Epsilon, weight: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Mean, 1 / root of the square, whether the variance is above its floor.
+
+  float32[1, 1, 1, O] each (the last bool): sums of thousands of bfloat16
+  squares would lose two digits.
+  """
+  weight = weight.astype(jnp.float32)
+  axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
+  mean = jnp.sum(weight, axes, keepdims=True) / fan_in
+  # The sum of squared deviations: variance * fan_in.
+  square = jnp.sum(jnp.square(weight - mean), axes, keepdims=True)
+  if epsilon == 'additive':
+    square += _VARIANCE_OFFSET * fan_in
+    return mean, lax.rsqrt(square), jnp.ones_like(square, bool)
+  above = square > _VARIANCE_FLOOR
+  return mean, lax.rsqrt(jnp.maximum(square, _VARIANCE_FLOOR)), above
 
 
 def explicit_padding(
