@@ -19,11 +19,14 @@ class Interruption:
   With `jax.distributed` the runtime catches SIGTERM on whichever machine gets
   it, and all processes agree on the poll that answers yes; Ctrl-C is passed on
   as SIGTERM. So every process must poll equally often.
+
+  Attributes:
+    stopping: whether a poll has answered yes.
   """
 
   def __init__(self) -> None:
     self._signal: int | None = None
-    self._stopping = False
+    self.stopping = False
     self._polls = 0
     self._distributed = jax.distributed.is_initialized()
     self._previous: dict[int, object] = {}
@@ -40,19 +43,19 @@ class Interruption:
 
   def poll(self) -> bool:
     """Whether to save and leave now; once yes, always yes."""
-    if not self._stopping:
+    if not self.stopping:
       self._polls += 1
-      self._stopping = (
+      self.stopping = (
         multihost_utils.reached_preemption_sync_point(self._polls)
         if self._distributed
         else self._signal is not None
       )
-    return self._stopping
+    return self.stopping
 
   @property
   def exit_status(self) -> int:
     """130 after Ctrl-C, 143 after SIGTERM (128 + the signal), else 0."""
-    if not self._stopping:
+    if not self.stopping:
       return 0
     return 128 + (self._signal or signal.SIGTERM)
 

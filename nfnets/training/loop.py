@@ -92,6 +92,8 @@ def train(
       if _due(step, eval_every, total_steps) and not metrics:
         watch.drain()
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
+        if interruption.stopping:  # measured when the run goes on
+          break
       if _due(step, checkpoint_every, total_steps):
         watch.drain()
         saver.save(state, step, metrics)

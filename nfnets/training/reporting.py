@@ -138,6 +138,7 @@ class _Bar:
       rich.progress.TextColumn('{task.fields[speed]:.0f} images/s'),
       rich.progress.TimeRemainingColumn(),
     )
+    self._total_steps = total_steps
     self._progress = rich.progress.Progress(*columns, console=console)
     self._task = self._progress.add_task(
       '', total=total_steps, completed=start_step, loss=float('nan'), speed=0.0
@@ -150,7 +151,7 @@ class _Bar:
 
   def line(self, step: int, scalars: Mapping[str, float]) -> None:
     if any(name.startswith('eval/') for name in scalars):
-      self.message(_text(step, scalars))
+      self.message(_text(step, self._total_steps, scalars))
 
   def message(self, text: str) -> None:
     self._progress.console.print(text, highlight=False, markup=False)
@@ -174,7 +175,8 @@ class _Lines:
       self._left = f', {datetime.timedelta(seconds=seconds)} left'
 
   def line(self, step: int, scalars: Mapping[str, float]) -> None:
-    self.message(_text(step, scalars) + self._left)
+    left = self._left if 'images_per_second' in scalars else ''
+    self.message(_text(step, self._total_steps, scalars) + left)
 
   def message(self, text: str) -> None:
     print(text, file=self._stream, flush=True)
@@ -190,9 +192,14 @@ def _terminal(stream: TextIO, total_steps: int, start_step: int) -> Any:
   return _Lines(stream, total_steps)
 
 
-def _text(step: int, scalars: Mapping[str, float]) -> str:
-  values = ', '.join(f'{name} {value:.4g}' for name, value in scalars.items())
-  return f'step {step}: {values}'
+def _text(step: int, total_steps: int, scalars: Mapping[str, float]) -> str:
+  """One line, the loss first."""
+  named = dict(sorted(scalars.items(), key=lambda x: 'loss' not in x[0]))
+  speed = named.pop('images_per_second', None)
+  values = [f'{k.removeprefix("train/")} {x:.4g}' for k, x in named.items()]
+  if speed is not None:
+    values.append(f'{speed:.0f} images/s')
+  return f'step {step}/{total_steps}: {", ".join(values)}'
 
 
 def start_summary(

@@ -1,0 +1,159 @@
+"""Runs as programs of their own, killed from outside."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from nfnets.training import checkpoint
+from tests.training import tiny, tiny_run
+
+# As in conftest: the order of sums depends on the number of devices.
+ENVIRONMENT = {**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
+
+
+def start(workdir, *options, devices=4):
+  command = [sys.executable, '-m', 'tests.training.tiny_run', str(workdir)]
+  return subprocess.Popen(
+    [*command, *options],
+    env={**ENVIRONMENT, 'JAX_NUM_CPU_DEVICES': str(devices)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def finish(process, timeout=300):
+  output, _ = process.communicate(timeout=timeout)
+  return process.returncode, output
+
+
+def final_state(workdir, program):
+  reader = checkpoint.Checkpointer(workdir / 'checkpoints')
+  restored = reader.restore_latest(program.initial)
+  reader.close()
+  return restored
+
+
+def steps_of_lines(workdir):
+  text = (workdir / 'metrics.jsonl').read_text()
+  return [json.loads(line)['step'] for line in text.splitlines()]
+
+
+def test_killed_in_a_step_and_in_a_save_equals_not_killed(tmp_path):
+  program = tiny_run.Program()
+  expected = jax.device_get(program.run(tmp_path / 'whole').state)
+  workdir = tmp_path / 'killed'
+  # Checkpoint 4 is on disk, 8 is written but has not got its name.
+  status, output = finish(start(workdir, '--kill=save:8'))
+  assert status == -signal.SIGKILL, output
+  left = sorted(p.name for p in (workdir / 'checkpoints').iterdir())
+  assert '4' in left and '8' not in left and len(left) == 2, left
+  status, output = finish(start(workdir, '--kill=batch:6'))
+  assert status == -signal.SIGKILL, output
+  outcome = program.run(workdir)
+  tiny.assert_trees_equal(outcome.state, expected)
+  assert not list((workdir / 'checkpoints').glob('*tmp*'))
+  assert steps_of_lines(workdir) == steps_of_lines(tmp_path / 'whole')
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_equals_not_killed(tmp_path):
+  rng = random.Random(0)
+  steps = 40
+  program = tiny_run.Program()
+  expected = program.run(tmp_path / 'whole', steps=steps)
+  workdir = tmp_path / 'killed'
+  kills, status = 0, None
+  while status != 0:
+    begun = time.monotonic()
+    process = start(workdir, f'--steps={steps}', '--batch_seconds=0.1')
+    # Between the start of Python and the end of the run.
+    wait = rng.uniform(0, 14)
+    try:
+      status = process.wait(wait)
+      process.stdout.close()
+    except subprocess.TimeoutExpired:
+      process.kill()
+      kills += 1
+      status, _ = finish(process)
+      assert status == -signal.SIGKILL
+    assert kills < 40, f'no end after {time.monotonic() - begun:.0f} s'
+  assert kills > 0
+  restored = final_state(workdir, program)
+  tiny.assert_trees_equal(restored.state, expected.state)
+  assert restored.metrics == expected.metrics
+  assert steps_of_lines(workdir) == steps_of_lines(tmp_path / 'whole')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_program(tmp_path, number):
+  workdir = tmp_path / 'run'
+  process = start(workdir, '--steps=100', '--batch_seconds=0.1')
+  while not (workdir / 'checkpoints' / '4').exists():
+    assert process.poll() is None, process.stdout.read()
+    time.sleep(0.05)
+  process.send_signal(number)
+  process.send_signal(number)
+  status, output = finish(process)
+  assert status == 128 + number, output
+  assert 'Traceback' not in output
+  stopped = int(output.split('ended at ')[1])
+  newest = checkpoint.read_weights(workdir / 'checkpoints')
+  assert newest.step == stopped
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_two_devices(tmp_path):
+  port = str(random.randrange(20_000, 60_000))
+  several = ['--processes=2', f'--port={port}']
+
+  def both(*options):
+    group = [
+      start(tmp_path / 'two', *several, f'--process={i}', *own, devices=1)
+      for i, own in enumerate(options)
+    ]
+    return [finish(process) for process in group]
+
+  # One process is asked to stop; both stop at the same step.
+  ends = both([], ['--term=5'])
+  assert [status for status, _ in ends] == [143, 143], ends
+  stopped = {output.split('ended at ')[1] for _, output in ends}
+  assert len(stopped) == 1, ends
+  assert [status for status, _ in both([], [])] == [0, 0]
+  status, output = finish(start(tmp_path / 'one', devices=2))
+  assert status == 0, output
+  two, one = (
+    final_state(tmp_path / name, tiny_run.Program()) for name in ('two', 'one')
+  )
+  assert two.step == one.step == tiny_run.STEPS
+  tiny.assert_trees_close(two.state.params, one.state.params, 1e-5)
+  assert two.metrics['eval/count'] == one.metrics['eval/count'] == 32
+  assert steps_of_lines(tmp_path / 'two') == steps_of_lines(tmp_path / 'one')
+
+
+@pytest.mark.slow
+def test_the_other_process_ends_when_one_dies(tmp_path):
+  port = str(random.randrange(20_000, 60_000))
+  several = ['--processes=2', f'--port={port}', '--steps=1000']
+  processes = [
+    start(
+      tmp_path, *several, '--batch_seconds=0.1', f'--process={i}', devices=1
+    )
+    for i in range(2)
+  ]
+  while not (tmp_path / 'checkpoints' / '4').exists():
+    assert processes[0].poll() is None, processes[0].stdout.read()
+    time.sleep(0.1)
+  processes[1].kill()
+  finish(processes[1])
+  status, _ = finish(processes[0])
+  assert status != 0
+  assert checkpoint.read_weights(tmp_path / 'checkpoints').step >= 4
