@@ -1,4 +1,4 @@
-"""Convolution with a bias, as folded networks have it."""
+"""Convolution without standardization: folded networks and baselines."""
 
 import haiku as hk
 import jax
@@ -8,10 +8,10 @@ from nfnets.layers import convolution, ws_conv
 
 
 class PlainConv2D(hk.Module):
-  """A convolution with a bias.
+  """A convolution, by default with a bias.
 
-  Parameters: `w` float[k, k, C // groups, O] ~ N(0, 1 / fan_in), `bias`
-  float[O] = 0: those of `ws_conv.WSConv2D` without the gain.
+  Parameters: `w` float[k, k, C // groups, O] and `bias` float[O] = 0: those of
+  `ws_conv.WSConv2D` without the gain.
   """
 
   def __init__(
@@ -22,14 +22,30 @@ class PlainConv2D(hk.Module):
     stride: int = 1,
     groups: int = 1,
     padding: ws_conv.PaddingRule = 'same',
+    bias_name: str | None = 'bias',
+    w_init: hk.initializers.Initializer | None = None,
     name: str | None = None,
   ):
-    """Makes the layer; the arguments are those of `ws_conv.WSConv2D`."""
+    """Makes the layer.
+
+    Args:
+      output_channels: number of filters.
+      kernel_size: height and width of the filters in pixels.
+      stride: step in pixels along both axes.
+      groups: number of groups that channels are split into.
+      padding: see `ws_conv.explicit_padding`.
+      bias_name: of the parameter; None for a convolution without bias.
+      w_init: initial filters; None for a normal distribution, truncated at two
+        standard deviations, with variance 1 / fan_in.
+      name: of the Haiku module.
+    """
     super().__init__(name=name)
     self.output_channels = output_channels
     self.kernel_size = kernel_size
     self.stride = stride
     self.groups = groups
+    self.bias_name = bias_name
+    self.w_init = w_init or hk.initializers.VarianceScaling(1.0, 'fan_in')
     self.padding = ws_conv.explicit_padding(padding, kernel_size)
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -38,14 +54,18 @@ class PlainConv2D(hk.Module):
     weight = hk.get_parameter(
       'w',
       (size, size, channels, self.output_channels),
-      init=hk.initializers.VarianceScaling(1.0, 'fan_in', 'normal'),
+      init=self.w_init,
     )
-    bias = hk.get_parameter('bias', (self.output_channels,), init=jnp.zeros)
     outputs = convolution.conv2d(
       inputs,
       weight,
       stride=self.stride,
       padding=self.padding,
       groups=self.groups,
+    )
+    if self.bias_name is None:
+      return outputs
+    bias = hk.get_parameter(
+      self.bias_name, (self.output_channels,), init=jnp.zeros
     )
     return outputs + bias.reshape(1, 1, 1, -1)

@@ -7,6 +7,8 @@ import jax
 from jax import nn
 from jax import numpy as jnp
 
+from nfnets.layers import convolution
+
 
 class SqueezeExcite(hk.Module):
   """Gates in (0, 1) per image and channel from the global mean.
@@ -68,8 +70,6 @@ class EfficientChannelAttention(hk.Module):
       (size, 1, 1),
       init=hk.initializers.TruncatedNormal(1 / math.sqrt(size)),
     )
-    means = jnp.mean(inputs, axis=(1, 2))[:, :, None]
-    mixed = jax.lax.conv_general_dilated(
-      means, weight, (1,), 'SAME', dimension_numbers=('NWC', 'WIO', 'NWC')
-    )
-    return nn.sigmoid(mixed)[:, None, None, :, 0]
+    means = jnp.mean(inputs, axis=(1, 2))[:, :, None, None]
+    mixed = convolution.conv2d(means, weight[:, None])
+    return nn.sigmoid(mixed).reshape(means.shape[0], 1, 1, -1)

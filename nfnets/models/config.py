@@ -47,7 +47,8 @@ class ModelConfig:
   # Stem: 'deep' (four 3x3 convolutions, stride 4), '3x3' (one, stride 2) or
   # '7x7_pool' (7x7 and a max-pool, stride 4).
   stem: Literal['deep', '3x3', '7x7_pool'] = '7x7_pool'
-  stem_width: int = 64  # channels out of it; 0: as the first stage
+  # Channels out of it, times width unless it is deep.
+  stem_width: int = 64
 
   # Blocks.
   bottleneck_ratio: float = 0.25
@@ -68,12 +69,21 @@ class ModelConfig:
   skip_gain: bool = True  # a learnt scalar per residual branch. Without it
   # the gains of a branch's last convolution start at skip_gain_init instead.
   skip_gain_init: float = 0.0
+  # Standardized convolutions, gamma-scaled activations and beta; without it
+  # convolutions are plain (SkipInit).
+  standardize: bool = True
   # Activations are not scaled; every standardized convolution, the first and
   # the last included, multiplies its filters by gamma instead (timm).
   gamma_in_weights: bool = False
   # Standardization, gains and gammas are in the filters already, which are
   # plain convolutions then: see folding.fold. For inference.
   folded: bool = False
+
+  # Batch normalization (the ResNet family).
+  preactivation: bool = True  # v2; else v1
+  # Name of the pmap axis over which batches are normalised as one; training's
+  # is 'devices'. None: each device by its own batch.
+  batch_norm_axis: str | None = None
 
   # Conventions: see ws_conv.explicit_padding (and the stem's max-pool) and
   # ws_conv.standardize_weight.

@@ -21,14 +21,43 @@ from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 
 
-def ws_conv2d(
-  config: ModelConfig, channels: int, kernel_size: int, **kwargs
-) -> ws_conv.WSConv2D | plain_conv.PlainConv2D:
-  """A standardized convolution by the conventions of the model."""
-  if config.folded:
-    kwargs.pop('gain_init', None)
+def make_conv(
+  config: ModelConfig,
+  channels: int,
+  kernel_size: int,
+  *,
+  name: str,
+  stride: int = 1,
+  groups: int = 1,
+  gain_init: float = 1.0,
+  with_bias: bool = True,
+) -> hk.Module:
+  """A convolution by the conventions of the model.
+
+  Args:
+    config: of the model.
+    channels: of the output.
+    kernel_size: height and width of the filters in pixels.
+    name: of the Haiku module.
+    stride: step in pixels along both axes.
+    groups: number of groups that channels are split into.
+    gain_init: initial value of the gains; a plain convolution has none.
+    with_bias: whether a plain convolution has a bias; others always have.
+
+  Returns:
+    A standardized convolution, or a plain one where the model's are folded or
+    not standardized.
+  """
+  if config.folded or not config.standardize:
+    bias = 'bias' if config.standardize else 'b'
     return plain_conv.PlainConv2D(
-      channels, kernel_size, padding=config.padding, **kwargs
+      channels,
+      kernel_size,
+      padding=config.padding,
+      stride=stride,
+      groups=groups,
+      bias_name=bias if with_bias else None,
+      name=name,
     )
   gamma = activations.get(config.activation).gamma
   return ws_conv.WSConv2D(
@@ -36,8 +65,11 @@ def ws_conv2d(
     kernel_size,
     padding=config.padding,
     epsilon=config.ws_epsilon,
+    gain_init=gain_init,
     scale=gamma if config.gamma_in_weights else 1.0,
-    **kwargs,
+    stride=stride,
+    groups=groups,
+    name=name,
   )
 
 
@@ -47,9 +79,11 @@ def activate(
   """The model's activation, with its gain unless the weights carry it.
 
   No filter follows the last activation that could carry it when folded.
+  Networks without standardization have no gains.
   """
   activation = activations.get(config.activation)
-  if config.gamma_in_weights or (config.folded and not last):
+  in_weights = config.gamma_in_weights or (config.folded and not last)
+  if in_weights or not config.standardize:
     return activation.function(inputs)
   return activation.scaled(inputs)
 
@@ -97,14 +131,14 @@ class NFBlock(hk.Module):
     super().__init__(name=config.block_name)
     self.config, self.plan = config, plan
     width, groups = plan.bottleneck, plan.groups
-    self.conv0 = ws_conv2d(config, width, 1, name='conv0')
-    self.conv1 = ws_conv2d(
+    self.conv0 = make_conv(config, width, 1, name='conv0')
+    self.conv1 = make_conv(
       config, width, 3, stride=plan.stride, groups=groups, name='conv1'
     )
     self.conv1b = None
     if config.extra_conv:
-      self.conv1b = ws_conv2d(config, width, 3, groups=groups, name='conv1b')
-    self.conv2 = ws_conv2d(
+      self.conv1b = make_conv(config, width, 3, groups=groups, name='conv1b')
+    self.conv2 = make_conv(
       config,
       plan.out_channels,
       1,
@@ -113,7 +147,7 @@ class NFBlock(hk.Module):
     )
     self.conv_shortcut = None
     if plan.stride > 1 or plan.in_channels != plan.out_channels:
-      self.conv_shortcut = ws_conv2d(
+      self.conv_shortcut = make_conv(
         config,
         plan.out_channels,
         1,

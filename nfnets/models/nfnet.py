@@ -7,20 +7,16 @@ References:
 """
 
 import dataclasses
-import itertools
 
 import haiku as hk
 import jax
-from jax import numpy as jnp
 
-from nfnets.models import nf_block, scaling
+from nfnets.models import nf_block, scaling, trunk
 from nfnets.models.config import ModelConfig
 
-Endpoints = dict[str, jax.Array]
 
-
-class NFNet(hk.Module):
-  """Stem, stages of `NFBlock`s and head."""
+class NFNet(trunk.Trunk):
+  """A network of `NFBlock`s: NFNets, NF-RegNets, NF-ResNets, SkipInit."""
 
   def __init__(self, config: ModelConfig):
     """Makes the network that a record describes.
@@ -31,82 +27,37 @@ class NFNet(hk.Module):
     Raises:
       UserError: if a bottleneck is narrower than one group.
     """
-    super().__init__(name=config.family)
-    self.config = config
+    super().__init__(config, nf_block.NFBlock)
     self.stem = _make_stem(config)
-    self.stages = [
-      [nf_block.NFBlock(config, plan) for plan in stage]
-      for stage in scaling.plan_blocks(config)
-    ]
     self.final_conv = None
     if config.final_width:
-      self.final_conv = nf_block.ws_conv2d(
+      self.final_conv = nf_block.make_conv(
         config, scaling.final_channels(config), 1, name='final_conv'
       )
-    self.linear = None
-    if config.num_classes:
-      self.linear = hk.Linear(
-        config.num_classes,
-        w_init=hk.initializers.RandomNormal(config.head_init),
-        name='linear',
-      )
 
-  def __call__(
+  def apply_stem(
     self, images: jax.Array, is_training: bool
-  ) -> tuple[jax.Array, Endpoints]:
-    """Applies the network.
-
-    Args:
-      images: float[B, H, W, 3], normalised.
-      is_training: whether dropout and stochastic depth act.
-
-    Returns:
-      Logits float[B, num_classes], or the pooled vector for a backbone, and
-      the endpoints (see `registry.Model`).
-    """
-    endpoints: Endpoints = {}
-    h = self._apply_stem(images, endpoints)
-    blocks = itertools.count()
-    for stage, layers in enumerate(self.stages):
-      for layer in layers:
-        h, residual = self._apply_block(layer, h, is_training)
-        name = f'block_{next(blocks)}'
-        endpoints |= {name: h, f'{name}/residual': residual}
-      endpoints[f'stride_{4 * 2**stage}'] = h
-    if self.final_conv is not None:
-      h = self.final_conv(h)
-      endpoints[f'stride_{4 * 2**stage}'] = h
-    pool = jnp.mean(nf_block.activate(self.config, h, last=True), axis=(1, 2))
-    endpoints['pool'] = pool
-    if self.linear is None:
-      return pool, endpoints
-    if is_training and self.config.drop_rate > 0.0:
-      pool = hk.dropout(hk.next_rng_key(), self.config.drop_rate, pool)
-    return self.linear(pool), endpoints
-
-  def _apply_stem(self, images: jax.Array, endpoints: Endpoints) -> jax.Array:
-    """float[B, H, W, 3] to the first block's input; notes the stride-2 map."""
-    h = self.stem[0](images)
+  ) -> tuple[jax.Array, jax.Array]:
+    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    del is_training
+    h = stride_2 = self.stem[0](images)
     for conv in self.stem[1:]:
-      endpoints['stride_2'] = h
+      stride_2 = h
       h = conv(nf_block.activate(self.config, h))
-    if self.config.stem != 'deep':
-      endpoints['stride_2'] = h
     if self.config.stem == '7x7_pool':
       h = nf_block.max_pool(h, self.config.padding)
-    return h
+    return h, stride_2
 
-  def _apply_block(
-    self, layer: nf_block.NFBlock, inputs: jax.Array, is_training: bool
-  ) -> tuple[jax.Array, jax.Array]:
-    """The block's output and residual branch, recomputed if asked for."""
+  def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
+    """The last block's output to the last feature map."""
+    return inputs if self.final_conv is None else self.final_conv(inputs)
 
-    def apply(h: jax.Array) -> tuple[jax.Array, jax.Array]:
-      return layer(h, is_training)
-
-    if self.config.remat and not hk.running_init():
-      apply = hk.remat(apply)
-    return apply(inputs)
+  def apply_final_activation(
+    self, inputs: jax.Array, is_training: bool
+  ) -> jax.Array:
+    """The last feature map to what is pooled."""
+    del is_training
+    return nf_block.activate(self.config, inputs, last=True)
 
 
 def _make_stem(config: ModelConfig) -> list[hk.Module]:
@@ -115,12 +66,19 @@ def _make_stem(config: ModelConfig) -> list[hk.Module]:
   if config.stem == 'deep':
     layers = ((16, 2), (32, 1), (64, 1), (width, 2))
     return [
-      nf_block.ws_conv2d(config, out, 3, stride=stride, name=f'stem_conv{i}')
+      nf_block.make_conv(config, out, 3, stride=stride, name=f'stem_conv{i}')
       for i, (out, stride) in enumerate(layers)
     ]
   size = 7 if config.stem == '7x7_pool' else 3
   return [
-    nf_block.ws_conv2d(config, width, size, stride=2, name='initial_conv')
+    nf_block.make_conv(
+      config,
+      width,
+      size,
+      stride=2,
+      with_bias=config.standardize,  # SkipInit's has none
+      name='initial_conv',
+    )
   ]
 
 

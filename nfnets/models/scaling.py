@@ -42,7 +42,8 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
   Raises:
     UserError: if a bottleneck is narrower than one group.
   """
-  factors = iter(betas(config.depth, config.alpha))
+  alpha = config.alpha if config.standardize else 0.0
+  factors = iter(betas(config.depth, alpha))
   rates = iter(
     stochastic_depth_rates(config.stochdepth_rate, sum(config.depth))
   )
@@ -83,7 +84,8 @@ def stage_channels(config: ModelConfig) -> list[int]:
 
 def stem_channels(config: ModelConfig) -> int:
   """Output channels of the stem."""
-  return config.stem_width or stage_channels(config)[0]
+  scale = 1.0 if config.stem == 'deep' else config.width
+  return round_channels(config.stem_width * scale, config.channel_divisor)
 
 
 def final_channels(config: ModelConfig) -> int:

@@ -1,0 +1,112 @@
+"""What all families share: stem, stages of blocks, head."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import haiku as hk
+import jax
+from jax import numpy as jnp
+
+from nfnets.models import scaling
+from nfnets.models.config import ModelConfig
+
+Endpoints = dict[str, jax.Array]
+
+# (inputs, is_training) -> (outputs, residual branch)
+Block = Callable[[jax.Array, bool], tuple[jax.Array, jax.Array]]
+
+
+class Trunk(hk.Module):
+  """Images to logits; a family says what its stem, blocks and ends are."""
+
+  def __init__(
+    self,
+    config: ModelConfig,
+    make_block: Callable[[ModelConfig, scaling.BlockPlan], Any],
+  ):
+    """Makes stages and classifier.
+
+    Args:
+      config: of the model; its family names the module.
+      make_block: makes the block that a plan describes.
+    """
+    super().__init__(name=config.family)
+    self.config = config
+    self.stages: list[list[Block]] = [
+      [make_block(config, plan) for plan in stage]
+      for stage in scaling.plan_blocks(config)
+    ]
+    self.linear = None
+    if config.num_classes:
+      self.linear = hk.Linear(
+        config.num_classes,
+        w_init=hk.initializers.RandomNormal(config.head_init),
+        name='linear',
+      )
+
+  def __call__(
+    self, images: jax.Array, is_training: bool
+  ) -> tuple[jax.Array, Endpoints]:
+    """Applies the network.
+
+    Args:
+      images: float[B, H, W, 3], normalised.
+      is_training: whether dropout and stochastic depth act, and batch
+        normalization uses the batch.
+
+    Returns:
+      Logits float[B, num_classes], or the pooled vector for a backbone, and
+      the endpoints (see `registry.Model`).
+    """
+    h, stride_2 = self.apply_stem(images, is_training)
+    endpoints = {'stride_2': stride_2}
+    blocks = itertools.count()
+    for stage, layers in enumerate(self.stages):
+      for layer in layers:
+        h, residual = self._apply_block(layer, h, is_training)
+        name = f'block_{next(blocks)}'
+        endpoints |= {name: h, f'{name}/residual': residual}
+      if stage == len(self.stages) - 1:
+        h = self.apply_final_conv(h)
+      endpoints[f'stride_{4 * 2**stage}'] = h
+    pool = jnp.mean(self.apply_final_activation(h, is_training), axis=(1, 2))
+    endpoints['pool'] = pool
+    if self.linear is None:
+      return pool, endpoints
+    if is_training and self.config.drop_rate > 0.0:
+      pool = hk.dropout(hk.next_rng_key(), self.config.drop_rate, pool)
+    return self.linear(self.shift_pool(pool)), endpoints
+
+  def apply_stem(
+    self, images: jax.Array, is_training: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    raise NotImplementedError
+
+  def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
+    """The last block's output to the last feature map."""
+    return inputs
+
+  def apply_final_activation(
+    self, inputs: jax.Array, is_training: bool
+  ) -> jax.Array:
+    """The last feature map to what is pooled."""
+    del is_training
+    return inputs
+
+  def shift_pool(self, pool: jax.Array) -> jax.Array:
+    """The pooled vector to the classifier's input."""
+    return pool
+
+  def _apply_block(
+    self, layer: Block, inputs: jax.Array, is_training: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """The block's output and residual branch, recomputed if asked for."""
+
+    def apply(h: jax.Array) -> tuple[jax.Array, jax.Array]:
+      return layer(h, is_training)
+
+    if self.config.remat and not hk.running_init():
+      apply = hk.remat(apply)
+    return apply(inputs)
