@@ -254,7 +254,11 @@ class Checkpointer:
       ]
     )
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=policies, best_fn=best, todelete_subdir=_DELETED
+      preservation_policy=policies,
+      best_fn=best,
+      todelete_subdir=_DELETED,
+      create=False,  # not allowed with active_processes
+      multiprocessing_options=_alone(),
     )
     return ocp.CheckpointManager(self.directory, options=options)
 
@@ -391,7 +395,7 @@ def _read_arrays(
   try:
     with (
       _quiet_failure(),
-      ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+      _reader() as reader,
     ):
       arrays = reader.restore(path / 'state', args=args)
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
@@ -400,6 +404,19 @@ def _read_arrays(
     raise manifest_lib.DamagedError(f'its arrays: {reason}') from error
   manifest_lib.verify(arrays, leaves)
   return arrays
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Orbax waits for no other process."""
+  own = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=own, active_processes={own}
+  )
+
+
+def _reader() -> ocp.Checkpointer:
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+  return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
 @contextlib.contextmanager

@@ -29,8 +29,13 @@ def start(workdir, *options, devices=4):
   )
 
 
-def finish(process, timeout=300):
-  output, _ = process.communicate(timeout=timeout)
+def finish(process, timeout=120):
+  try:
+    output, _ = process.communicate(timeout=timeout)
+  except subprocess.TimeoutExpired:
+    process.kill()
+    output, _ = process.communicate()
+    pytest.fail(f'no end after {timeout} s: {output}')
   return process.returncode, output
 
 
@@ -120,7 +125,11 @@ def test_two_processes_equal_one_with_two_devices(tmp_path):
       start(tmp_path / 'two', *several, f'--process={i}', *own, devices=1)
       for i, own in enumerate(options)
     ]
-    return [finish(process) for process in group]
+    try:
+      return [finish(process) for process in group]
+    finally:
+      for process in group:
+        process.kill()
 
   # One process is asked to stop; both stop at the same step.
   ends = both([], ['--term=5'])

@@ -159,6 +159,8 @@ def main() -> int:
     outcome = Program().run(
       options.workdir, steps=options.steps, batches=Batches(hook=hook)
     )
+  # As evaluation and export do, in every process.
+  checkpoint.read_weights(options.workdir / 'checkpoints')
   print(f'ended at {outcome.step}', flush=True)
   return outcome.exit_status
 
