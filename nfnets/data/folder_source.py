@@ -71,7 +71,7 @@ class FolderSource:
     """
     path = os.path.join(self._root, self._paths[index])
     try:
-      with open(path, 'rb') as file:
+      with open(path, 'rb', buffering=0) as file:
         data = file.read()
     except OSError as error:
       reason = error.strerror or str(error)

@@ -38,11 +38,11 @@ class _Slice:
     """The place in the run of this process's first row of batch `number`."""
     return number * self.batch_size + self.offset
 
-  def zeros(self) -> batches.Batch:
-    """A batch to be filled."""
+  def blank(self) -> batches.Batch:
+    """A batch whose images are to be written, every one of them."""
     shape = (self.rows, self.image_size, self.image_size, 3)
     return {
-      'image': np.zeros(shape, np.uint8),
+      'image': np.empty(shape, np.uint8),
       'label': np.zeros(self.rows, np.int32),
       'mask': np.ones(self.rows, bool),
     }
@@ -63,7 +63,7 @@ class _TrainBatch:
     first = self.slice.first(number)
     indices = self._indices(first)
     draws = crop_draws(self.seed, first, rows)
-    batch = self.slice.zeros()
+    batch = self.slice.blank()
 
     def fill(row: int) -> list[unreadable.Unreadable]:
       def crop(data: bytes | np.ndarray) -> None:
@@ -105,8 +105,9 @@ class _EvalBatch:
   def __call__(self, number: int) -> batches.Made:
     source, rows = self.slice.source, self.slice.rows
     first = self.slice.first(number)
-    batch = self.slice.zeros()
+    batch = self.slice.blank()
     batch['mask'] = first + np.arange(rows) < len(source)
+    batch['image'][~batch['mask']] = 0
 
     def fill(row: int) -> list[unreadable.Unreadable]:
       def crop(data: bytes | np.ndarray) -> None:
@@ -123,6 +124,7 @@ class _EvalBatch:
       except sources.UnreadableError as error:
         # A neighbour would be counted twice.
         batch['mask'][row] = False
+        batch['image'][row] = 0
         return [unreadable.refuse_if_strict(error, self.slice.policy)]
       return []
 
