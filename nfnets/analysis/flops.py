@@ -44,10 +44,12 @@ def model_macs(model: registry.Model, size: int) -> int:
   images = jax.ShapeDtypeStruct((1, size, size, 3), 'float32')
   params, state = jax.eval_shape(model.init, jax.random.key(0), images)
 
-  def logits(params: registry.Params, images: jax.Array) -> jax.Array:
+  def logits(
+    params: registry.Params, state: registry.State, images: jax.Array
+  ) -> jax.Array:
     return model.apply(params, state, None, images, False)[0][0]
 
-  return count_macs(logits, params, images)
+  return count_macs(logits, params, state, images)
 
 
 def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:

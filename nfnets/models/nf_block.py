@@ -154,7 +154,7 @@ class NFBlock(hk.Module):
         stride=1 if config.pool_shortcut else plan.stride,
         name='conv_shortcut',
       )
-    self.attention = _attention(
+    self.attention = make_attention(
       config, width if config.inverted else plan.out_channels
     )
 
@@ -197,11 +197,9 @@ class NFBlock(hk.Module):
     # Activated first, then scaled: the order of the released weights.
     activated = activate(self.config, inputs) * self.plan.beta
     residual = self._residual(activated)
-    branch = residual
-    if is_training and self.plan.drop_rate > 0.0:
-      branch = stochastic_depth.drop_branch(
-        hk.next_rng_key(), branch, self.plan.drop_rate
-      )
+    branch = stochastic_depth.maybe_drop(
+      residual, self.plan.drop_rate, is_training
+    )
     if self.config.skip_gain:
       init = hk.initializers.Constant(self.config.skip_gain_init)
       branch = branch * hk.get_parameter('skip_gain', (), init=init)
@@ -209,7 +207,7 @@ class NFBlock(hk.Module):
     return shortcut + self.config.alpha * branch, residual
 
 
-def _attention(config: ModelConfig, channels: int) -> hk.Module | None:
+def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:
   """The block's channel attention, if it has any."""
   if config.eca:
     return squeeze_excite.EfficientChannelAttention(name='eca')

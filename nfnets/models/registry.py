@@ -9,7 +9,14 @@ import haiku as hk
 import jax
 
 from nfnets import errors
-from nfnets.models import nfnet, scaling
+from nfnets.models import (
+  nf_regnet,
+  nf_resnet,
+  nfnet,
+  resnet,
+  scaling,
+  timm_variants,
+)
 from nfnets.models.config import ModelConfig
 
 Params = dict[str, dict[str, jax.Array]]
@@ -50,10 +57,25 @@ class Model(NamedTuple):
   config: ModelConfig
 
 
-_VARIANTS: dict[str, ModelConfig] = {**nfnet.VARIANTS}
+_VARIANTS: dict[str, ModelConfig] = {
+  **nfnet.VARIANTS,
+  **nf_resnet.VARIANTS,
+  **nf_regnet.VARIANTS,
+  **resnet.VARIANTS,
+  **timm_variants.VARIANTS,
+}
+
+_NETWORKS = {'ResNet': resnet.ResNet, 'Fixup_ResNet': resnet.FixupResNet}
 
 # What names a model is not an option of it.
-_FIXED = ('name', 'family', 'block_name')
+_FIXED = ('name', 'family', 'block_name', 'num_classes')
+_BATCH_NORM = ('preactivation', 'batch_norm_axis')
+# Of networks that are not made of NFBlocks.
+_RESNET = (
+  *('train_size', 'test_size', 'crop_pct', 'crop_mode', 'mean', 'std'),
+  *('drop_rate', 'stochdepth_rate', 'widths', 'depth', 'width', 'activation'),
+  *('remat', 'stem_width', 'bottleneck_ratio', 'padding', 'head_init'),
+)
 
 
 def list_models() -> list[str]:
@@ -81,8 +103,7 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
       f'no model is called {name!r}{_hint(name, list_models())}; '
       'list_models() has all names'
     )
-  fields = [field.name for field in dataclasses.fields(ModelConfig)]
-  options = [field for field in fields if field not in _FIXED]
+  options = _options(_VARIANTS[name].family)
   for option in overrides:
     if option not in options:
       raise errors.UserError(
@@ -107,14 +128,25 @@ def _build(config: ModelConfig) -> Model:
   def forward(
     images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, Endpoints]:
-    return nfnet.NFNet(config)(images, is_training)
+    return make_network(config)(images, is_training)
 
+  make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
 
   def init(key: jax.Array, images: jax.Array) -> tuple[Params, State]:
     return network.init(key, images, is_training=True)
 
   return Model(init, network.apply, config)
+
+
+def _options(family: str) -> list[str]:
+  """The fields of the config that mean something to a family."""
+  if family == 'ResNet':
+    return [*_RESNET, 'se_ratio', 'se_divisor', *_BATCH_NORM]
+  if family == 'Fixup_ResNet':
+    return list(_RESNET)
+  fields = [field.name for field in dataclasses.fields(ModelConfig)]
+  return [field for field in fields if field not in (*_FIXED, *_BATCH_NORM)]
 
 
 def _hint(name: str, known: list[str]) -> str:
