@@ -60,10 +60,7 @@ class Program:
 
   def __init__(self, **options: Any):
     model = options.pop('model', None) or tiny.make_model(drop_rate=0.3)
-    mix = tiny.make_preprocess(mixup_alpha=0.2)
-    state, self.train_step = tiny.setup(
-      model=model, preprocess=options.pop('preprocess', mix), **options
-    )
+    state, self.train_step = tiny.setup(model=model, **options)
     self.initial = jax.device_get(state)
     self.eval_step = step_lib.make_eval_step(
       model, mean=(0.5,) * 3, std=(0.25,) * 3
