@@ -17,7 +17,7 @@ def main() -> int:
   workdir = pathlib.Path(options.workdir or pathlib.Path('runs', path.stem))
 
   # JAX is imported here: --help and mistakes in settings answer at once.
-  from nfnets import compilation, run
+  from nfnets import compilation, measure, run
   from nfnets.training import devices
 
   compilation.enable_compilation_cache()
@@ -25,7 +25,8 @@ def main() -> int:
     options.coordinator, options.num_processes, options.process_id
   )
   if options.mode == 'eval':
-    return run.evaluate(config, workdir, options.weights)
+    checkpoints = workdir / run.CHECKPOINTS
+    return measure.evaluate(config, checkpoints, options.weights)
   return run.train(config, workdir)
 
 

@@ -22,7 +22,7 @@ from nfnets.training import step as step_lib
 from nfnets.training import workdir as workdir_lib
 
 _CONFIG_FILE = 'config.json'
-_CHECKPOINTS = 'checkpoints'
+CHECKPOINTS = 'checkpoints'
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -54,7 +54,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     checkpointer = stack.enter_context(
       contextlib.closing(
         checkpoint.Checkpointer(
-          workdir / _CHECKPOINTS, keep=config.checkpoint.keep, config=settings
+          workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=settings
         )
       )
     )
@@ -97,42 +97,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     )
     reporter.message(_ending(outcome, workdir))
   return outcome.exit_status
-
-
-def evaluate(
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  weights_file: str | None,
-) -> int:
-  """Measures a weights file, or the newest checkpoint of a workdir.
-
-  Args:
-    config: the settings.
-    workdir: of a run; read only where no weights file is given.
-    weights_file: any file that `weights.load` reads, or None.
-
-  Returns:
-    The exit status.
-
-  Raises:
-    UserError: nothing to evaluate, or it does not fit model or data set.
-  """
-  eval_source = assemble.load_source(config, 'eval')
-  model = assemble.make_model(config, eval_source.num_classes)
-  batches = assemble.eval_batches(config, eval_source, model)
-  eval_step = step_lib.make_eval_step(
-    model, mean=model.config.mean, std=model.config.std
-  )
-  for name, params, state in _weights_to_evaluate(model, workdir, weights_file):
-    params, state = devices.replicate((params, state))
-    result = evaluate_lib.evaluate(eval_step, params, state, batches.iterate())
-    if devices.is_primary():
-      print(
-        f'{name}: top-1 {result["top1"]:.2%}, top-5 {result["top5"]:.2%},'
-        f' loss {result["loss"]:.4f} on {result["count"]} images of'
-        f' {eval_source.name} ({eval_source.split})'
-      )
-  return 0
 
 
 def _load_sources(
@@ -264,34 +228,8 @@ def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
   return '\n'.join(
     [
       *lines,
-      f'checkpoint:  {workdir / _CHECKPOINTS / str(outcome.step)}',
+      f'checkpoint:  {workdir / CHECKPOINTS / str(outcome.step)}',
       f'metrics:     {workdir / "metrics.jsonl"}',
       f'TensorBoard: {workdir / "tensorboard"}',
     ]
   )
-
-
-def _weights_to_evaluate(
-  config: ml_collections.ConfigDict,
-  model: models.Model,
-  workdir: pathlib.Path,
-  weights_file: str | None,
-) -> list[tuple[str, Any, Any]]:
-  """(name, params, state) of all that is to be measured."""
-  if weights_file:
-    loaded = weights.load(
-      weights_file,
-      config.model.name,
-      num_classes=model.config.num_classes,
-      **assemble.model_overrides(config),
-    )
-    return [(weights_file, *loaded)]
-  directory = workdir / _CHECKPOINTS
-  kinds = {'weights': False, 'averaged weights': True}
-  found = {
-    name: checkpoint.read_weights(directory, ema=ema)
-    for name, ema in kinds.items()
-  }
-  return [
-    (f'{name} of step {w.step}', w.params, w.state) for name, w in found.items()
-  ]
