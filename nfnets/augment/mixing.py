@@ -64,7 +64,8 @@ def cutmix(
 
 
 def _mix(share: jax.Array, pair: jax.Array) -> jax.Array:
-  return share * pair[0] + (1 - share) * pair[1]
+  # One rounding less than share * a + (1 - share) * b has.
+  return pair[1] + share * (pair[0] - pair[1])
 
 
 def _inside(key: jax.Array, side: jax.Array, length: int) -> jax.Array:

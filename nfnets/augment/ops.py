@@ -127,9 +127,12 @@ def rotate(key: Array, image: Measured, level: ArrayLike) -> Edit:
 
 @_operation
 def posterize(key: Array, image: Measured, level: ArrayLike) -> Edit:
-  """Keeps the int(0.4 level) highest bits, so less is lost at high levels."""
+  """Keeps the int(0.4 level) highest bits: the higher the level, the weaker.
+
+  At least one bit is kept, where the formula keeps none below level 2.5.
+  """
   del key, image
-  bits = jnp.minimum(_scaled_int(level, 4), 8)
+  bits = jnp.clip(_scaled_int(level, 4), 1, 8)
   return _table(jnp.arange(256) & (0xFF00 >> bits))
 
 

@@ -1,0 +1,87 @@
+"""MixUp and CutMix: the label is the share of the pixels."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfnets.augment import mixing
+
+COUNT = 4000
+LABELS = jnp.eye(2)
+
+
+@functools.cache
+def mixed(mix, alpha, height=24, width=36):
+  """Mixes a white image with a black one, many times."""
+  white = jnp.ones((height, width, 1))
+  images = jnp.stack([white, jnp.zeros_like(white)])
+  keys = jax.random.split(jax.random.key(0), COUNT)
+  fn = functools.partial(mix, images=images, labels=LABELS, alpha=alpha)
+  return jax.tree.map(np.asarray, jax.jit(jax.vmap(fn))(keys))
+
+
+@pytest.mark.parametrize('mix', [mixing.mixup, mixing.cutmix])
+def test_label_is_the_share_of_the_pixels(mix):
+  images, labels = mixed(mix, 1.0)
+  share = images.mean(axis=(1, 2, 3), dtype=np.float64)
+  np.testing.assert_allclose(labels[:, 0], share, rtol=0, atol=1e-6)
+  np.testing.assert_allclose(labels[:, 1], 1 - share, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('alpha', [0.2, 1.0])
+def test_mixup_draws_from_a_beta_distribution(alpha):
+  share = mixed(mixing.mixup, alpha)[1][:, 0]
+  variance = 1 / (4 * (2 * alpha + 1))
+  # Five standard errors and more.
+  np.testing.assert_allclose(share.mean(), 0.5, atol=0.035)
+  np.testing.assert_allclose(share.var(), variance, rtol=0.08)
+
+
+def test_mixup_weighs_all_pixels_alike():
+  images, labels = mixed(mixing.mixup, 0.2)
+  expected = np.broadcast_to(labels[:, :1, None, None], images.shape)
+  np.testing.assert_array_equal(images, expected)
+
+
+def test_cutmix_takes_a_box_of_the_first_image():
+  images, _ = mixed(mixing.cutmix, 1.0)
+  assert set(np.unique(images)) == {0, 1}
+  rows, columns = images.max(axis=(2, 3)), images.max(axis=(1, 3))
+  np.testing.assert_array_equal(
+    images[..., 0], rows[:, :, None] * columns[:, None, :]
+  )
+  # One stretch of rows, one of columns: at most one step up and one down.
+  for covered in (rows, columns):
+    assert np.abs(np.diff(covered, axis=1)).sum(axis=1).max() <= 2
+
+
+def test_cutmix_boxes_have_the_published_area():
+  # Sides s = sqrt(1 - p), p uniform, a center uniform: clipped at the edges
+  # an axis has s - s^2 / 4 covered on average, and the integral over p of its
+  # square is 1/2 - 1/5 + 1/48.
+  _, labels = mixed(mixing.cutmix, 1.0, 192, 192)
+  np.testing.assert_allclose(labels[:, 0].mean(), 0.3208, atol=0.02)
+
+
+def test_cutmix_keeps_the_aspect():
+  images, labels = mixed(mixing.cutmix, 1.0)
+  rows = images.max(axis=(2, 3))
+  columns = images.max(axis=(1, 3))
+  # Boxes that no edge clips.
+  whole = (rows[:, [0, -1]].sum(1) == 0) & (columns[:, [0, -1]].sum(1) == 0)
+  height, width = rows[whole].sum(1), columns[whole].sum(1)
+  assert whole.sum() > 100
+  assert np.abs(height * 36 / 24 - width).max() < 2
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_extreme_shares_give_back_an_image(share, monkeypatch):
+  monkeypatch.setattr(jax.random, 'beta', lambda *_: jnp.float32(share))
+  images = jax.random.uniform(jax.random.key(1), (2, 4, 4, 3)) * 255
+  image, label = mixing.mixup(jax.random.key(0), images, LABELS, alpha=1.0)
+  expected = images[0 if share else 1]
+  np.testing.assert_allclose(image, expected, atol=2e-5)
+  np.testing.assert_array_equal(label, LABELS[0 if share else 1])
