@@ -212,6 +212,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     require(key, 0 <= flat[key] < 1, 'at least 0 and below 1')
   for key, choices in _CHOICES.items():
     require(key, flat[key] in choices, 'one of ' + ', '.join(choices))
+  require(
+    'dataset',
+    flat['dataset'] not in ('', 'folder:'),
+    "a data set's name or folder:/path, such as"
+    ' --config.dataset=folder:/pictures',
+  )
   share = flat['train.sam_share']
   require('train.sam_share', 0 < share <= 1, 'above 0 and at most 1')
   low, high = flat['data.area_range']
