@@ -93,9 +93,10 @@ def _augmented(
   key = jax.random.key(seed)
   index = batch['index'][:: preprocess.images_per_example]
   index = index // preprocess.images_per_example
-  examples = preprocess.apply(
-    jax.random.fold_in(key, step), batch['image'], batch['label'], index
-  )
+  with jax.named_scope('augment'):
+    examples = preprocess.apply(
+      jax.random.fold_in(key, step), batch['image'], batch['label'], index
+    )
   model_key = jax.random.fold_in(key, jnp.uint32(_MODEL_STREAM))
   model_key = jax.random.fold_in(model_key, step)
   return examples, jax.random.fold_in(model_key, index[0])

@@ -30,6 +30,13 @@ def flatten(tree: Any) -> dict[str, Any]:
   }
 
 
+def host_copy(state: Any) -> dict[str, np.ndarray]:
+  """Copies: on CPU numpy would look into buffers that the next step reuses."""
+  return {
+    name: np.array(x) for name, x in flatten(jax.device_get(state)).items()
+  }
+
+
 def unflatten(arrays: Arrays, target: Any) -> Any:
   """The pytree of the structure of `target` with the leaves of `arrays`."""
   names = flatten(target)

@@ -119,8 +119,9 @@ def _update(
   net_state: Any,
 ) -> state_lib.TrainState:
   """The state after one update, alike on every device."""
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  with jax.named_scope('optimizer'):
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
   averages = state.ema_params, state.ema_state
   if ema_decay is not None:
     averages = ema.ema_update(

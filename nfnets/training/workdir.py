@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 from collections.abc import Iterator
+from typing import TextIO
 
 from nfnets import errors
 
@@ -43,7 +44,7 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
     yield path
 
 
-def _lock(lock, path: pathlib.Path) -> None:
+def _lock(lock: TextIO, path: pathlib.Path) -> None:
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:

@@ -132,9 +132,20 @@ def halved_manifest(directory):
   path.write_text(path.read_text()[:100])
 
 
+def garbled_metrics(directory):
+  (directory / '2' / 'metrics' / 'metrics').write_text('{"eval')
+
+
+def halved_metadata(directory):
+  path = directory / '2' / '_CHECKPOINT_METADATA'
+  path.write_text(path.read_text()[:50])
+
+
 @pytest.mark.parametrize(
   'damage',
   [
+    garbled_metrics,
+    halved_metadata,
     truncate,
     empty,
     foreign,
@@ -180,8 +191,10 @@ def test_a_flipped_bit_never_gives_a_wrong_state(tmp_path, state):
 def test_only_damaged_ones_stop_the_run(tmp_path, state):
   save(tmp_path, state, [2])
   truncate(tmp_path)
-  with pytest.raises(errors.UserError, match='no checkpoint in .* is whole'):
-    restore(tmp_path, state)
+  for _ in range(2):  # giving the command again does not start anew either
+    with pytest.raises(errors.UserError, match='no checkpoint in .* is whole'):
+      restore(tmp_path, state)
+  assert (tmp_path / '2').is_dir()
 
 
 def test_empty_directories_and_leftovers_are_no_checkpoint(tmp_path, state):
