@@ -220,11 +220,12 @@ def start_summary(
     groups: rows of `optimizer.describe_groups`.
   """
   kinds = sorted({device.device_kind for device in jax.devices()})
+  processes = jax.process_count()
+  hosts = f' in {processes} processes' if processes > 1 else ''
   lines = [
     f'model      {model}: {parameters:,} parameters, {gmacs:.3f} GMACs at '
     f'{image_size} px',
-    f'devices    {jax.device_count()} x {", ".join(kinds)} in '
-    f'{jax.process_count()} process(es)',
+    f'devices    {jax.device_count()} x {", ".join(kinds)}{hosts}',
   ]
   lines += [
     f'optimizer  {group.name}: {group.tensors} tensors, '
