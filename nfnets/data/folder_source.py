@@ -107,10 +107,9 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
   if not os.path.isdir(root):
     raise errors.UserError(f'{name}: there is no folder {root}')
   train = None if split == 'all' else _split_folder(root, 'train')
-  held_out = _split_folder(root, split) if train else None
-  if train and held_out:
-    classes = _classes(train)
-    return from_listing(name, split, classes, folders.list_images(held_out))
+  if train and _split_folder(root, 'valid'):
+    files = folders.list_images(_split_folder(root, split) or train)
+    return from_listing(name, split, _classes(train), files)
   whole = folders.list_images(train or root)
   source = from_listing(name, split, _classes(train or root), whole)
   return source if split == 'all' else _one_level_split(source, split, whole)

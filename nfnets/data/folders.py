@@ -93,7 +93,7 @@ def _walk(
   root: str, below: str, above: tuple[tuple[int, int], ...], folders: dict
 ) -> Iterator[str]:
   """Yields image files below `root/below`, enters the folders' times."""
-  folder = os.path.join(root, below)
+  folder = os.path.join(root, below) if below else root
   status = os.stat(folder)
   identity = (status.st_dev, status.st_ino)
   if identity in above:

@@ -1,0 +1,86 @@
+"""Worker processes: the same batches, the same errors, nothing left behind."""
+
+import contextlib
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+
+from nfnets import errors
+from nfnets.data import pipeline, sources
+from tests.data import pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return pictures.write_class_folders(tmp_path, range(60), '.jpg')
+
+
+def train(folder, **settings):
+  source = sources.load_source(f'folder:{folder[0].parent.parent}', 'all')
+  settings = {'batch_size': 8, 'num_threads': 1, **settings}
+  return pipeline.train_batches(source, image_size=16, seed=1, **settings)
+
+
+def workers():
+  return [
+    child
+    for child in psutil.Process().children()
+    if 'spawn_main' in ' '.join(child.cmdline())
+    or '--multiprocessing-fork' in child.cmdline()
+  ]
+
+
+def assert_same(one, other):
+  for key in ('image', 'label', 'mask'):
+    np.testing.assert_array_equal(one[key], other[key])
+    assert type(other[key]) is np.ndarray
+
+
+def test_a_worker_makes_the_same_batches_and_reports(folder):
+  folder[7].write_bytes(b'no image')
+  here = train(folder)
+  there = train(folder, num_workers=1)
+  iterator = there.iterate(2)
+  for k in range(2, 18):
+    assert_same(here[k], next(iterator))
+  iterator.close()
+  assert there.unreadable == here.unreadable
+  assert list(there.unreadable) == [str(folder[7])]
+  assert not workers()
+
+
+def test_a_dead_worker_is_an_error(folder):
+  iterator = train(folder, num_workers=1).iterate()
+  next(iterator)
+  (worker,) = workers()
+  os.kill(worker.pid, signal.SIGKILL)
+  with pytest.raises(errors.UserError, match='worker died .exit status -9.'):
+    for _ in range(1000):
+      next(iterator)
+  with pytest.raises(StopIteration):
+    next(iterator)
+
+
+def test_an_error_of_a_worker_keeps_its_message(folder):
+  for path in folder:
+    path.write_bytes(b'no image')
+  with contextlib.closing(
+    train(folder, num_workers=1, strict=True).iterate()
+  ) as iterator:
+    with pytest.raises(errors.UserError, match=r'\.jpg: no image, or a damage'):
+      next(iterator)
+
+
+@pytest.mark.slow
+def test_first_hundred_batches_are_the_same_with_any_workers(folder):
+  here = train(folder)
+  expected = [here[k] for k in range(100)]
+  for num_workers in (1, 2):
+    with contextlib.closing(
+      train(folder, num_workers=num_workers).iterate()
+    ) as iterator:
+      for k in range(100):
+        assert_same(expected[k], next(iterator))

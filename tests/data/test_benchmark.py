@@ -1,0 +1,68 @@
+import math
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from nfnets.data import benchmark, benchmark_peers, images
+
+
+def test_photographs_are_imagenet_s_usual_size(tmp_path):
+  benchmark.write_photographs(tmp_path)
+  paths = sorted(tmp_path.rglob('*.jpg'))
+  assert len(paths) == 256
+  sizes = {images.jpeg_size(path.read_bytes()) for path in paths}
+  assert sizes == {(375, 500)}
+  mean = np.mean([path.stat().st_size for path in paths])
+  assert 70e3 < mean < 110e3
+  again = tmp_path / 'again'
+  benchmark.write_photographs(again)
+  first = paths[0].relative_to(tmp_path)
+  assert (again / first).read_bytes() == paths[0].read_bytes()
+
+
+def test_measures_ours_and_says_why_peers_are_missing(monkeypatch):
+  monkeypatch.setattr(benchmark, '_NUM_FILES', 8)
+  rates = benchmark.measure(
+    image_size=32,
+    batch_size=4,
+    num_threads=2,
+    rounds=1,
+    seconds=0.01,
+    peer_python='/nowhere/python',
+  )
+  found = {rate.name: rate for rate in rates}
+  assert list(found)[:2] == [benchmark.CEILING, 'nfnets']
+  assert found['nfnets'].images_per_second > 0
+  for peer in benchmark_peers.PEERS:
+    assert math.isnan(found[peer].images_per_second)
+    assert 'No such file' in found[peer].reason
+
+
+@pytest.mark.parametrize('peer', benchmark_peers.PEERS)
+@pytest.mark.slow
+def test_peers_make_batches_of_crops(peer, tmp_path, monkeypatch):
+  library = {'tf.data': 'tensorflow', 'pillow': 'PIL', 'data_loader': 'torch'}
+  pytest.importorskip(library[peer])
+  monkeypatch.setattr(benchmark, '_NUM_FILES', 8)
+  benchmark.write_photographs(tmp_path)
+  paths = [str(path) for path in pathlib.Path(tmp_path).rglob('*.jpg')]
+  batch = np.asarray(next(benchmark_peers.PEERS[peer](paths, 4, 48, 1)))
+  assert batch.shape == (4, 48, 48, 3)
+  assert batch.dtype == np.uint8
+  assert len({image.tobytes() for image in batch}) > 1
+
+
+@pytest.mark.slow
+def test_a_peer_answers_through_its_process(monkeypatch):
+  monkeypatch.setattr(benchmark, '_NUM_FILES', 8)
+  rates = benchmark.measure(
+    image_size=32,
+    batch_size=4,
+    rounds=1,
+    seconds=0.01,
+    peer_python=f'/nowhere/python,{sys.executable}',
+  )
+  pillow = next(rate for rate in rates if rate.name == 'pillow')
+  assert pillow.images_per_second > 0

@@ -1,0 +1,47 @@
+import pathlib
+
+import numpy as np
+
+from nfnets.data import cache
+
+
+def test_cache_dir(monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
+  assert cache.cache_dir() == pathlib.Path('/somewhere/nfnets')
+  monkeypatch.setenv('XDG_CACHE_HOME', '')
+  monkeypatch.setenv('HOME', '/home/me')
+  assert cache.cache_dir() == pathlib.Path('/home/me/.cache/nfnets')
+
+
+def test_arrays_come_back(tmp_path):
+  arrays = {'a': np.arange(5), 'b': np.array([b'x', b'yz'])}
+  cache.save_arrays(tmp_path / 'new' / 'x.npz', arrays)
+  loaded = cache.load_arrays(tmp_path / 'new' / 'x.npz')
+  assert loaded is not None and loaded.keys() == arrays.keys()
+  for key, value in arrays.items():
+    np.testing.assert_array_equal(loaded[key], value)
+  assert [path.name for path in (tmp_path / 'new').iterdir()] == ['x.npz']
+
+
+def test_what_cannot_be_read_is_none(tmp_path):
+  assert cache.load_arrays(tmp_path / 'nothing.npz') is None
+  for content in (b'', b'PK', b'\x80\x04.', b'\x93NUMPY'):
+    (tmp_path / 'x.npz').write_bytes(content)
+    assert cache.load_arrays(tmp_path / 'x.npz') is None
+
+
+def test_pickled_objects_are_not_loaded(tmp_path):
+  path = tmp_path / 'x.npz'
+  np.savez(path, x=np.array([object()], object))
+  assert cache.load_arrays(path) is None
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+  (tmp_path / 'file').write_text('')
+  cache.save_arrays(tmp_path / 'file' / 'x.npz', {'a': np.arange(3)})
+  assert 'not kept for the next run' in caplog.text
+
+
+def test_entries_differ_by_key():
+  paths = {cache.entry_path(kind, key) for kind in 'ab' for key in ('x', 'y')}
+  assert len(paths) == 4

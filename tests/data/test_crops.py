@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from nfnets import errors
+from nfnets.data import crops
+from tests.data import pictures
+
+
+def draws(count, seed=0):
+  return np.random.default_rng(seed).random((count, crops.DRAWS_PER_CROP))
+
+
+def boxes(height, width, count=4000, **ranges):
+  return [
+    crops.random_crop_box(height, width, draw, **ranges)
+    for draw in draws(count)
+  ]
+
+
+@pytest.mark.parametrize('size', [(375, 500), (500, 375), (64, 64), (8, 8)])
+def test_boxes_fit_and_keep_their_ranges(size):
+  height, width = size
+  for box in boxes(height, width, 2000):
+    assert 0 <= box.top <= height - box.height
+    assert 0 <= box.left <= width - box.width
+    assert 0.08 <= box.height * box.width / (height * width) <= 1
+    # A side is a whole number of pixels.
+    assert 3 / 4 - 1 / box.height <= box.width / box.height
+    assert box.width / box.height <= 4 / 3 + 1 / box.height
+
+
+def test_boxes_reach_the_ends_of_their_ranges():
+  found = np.array(boxes(375, 500))
+  area = found[:, 2] * found[:, 3] / (375 * 500)
+  aspect = found[:, 3] / found[:, 2]
+  assert area.min() < 0.085 and area.max() > 0.95
+  assert aspect.min() < 0.76 and aspect.max() > 1.32
+  assert found[:, 0].min() == 0 and (found[:, 0] + found[:, 2]).max() == 375
+  assert found[:, 1].min() == 0 and (found[:, 1] + found[:, 3]).max() == 500
+
+
+def test_height_and_aspect_are_uniform():
+  # In a square, with areas that always fit, nothing is clipped.
+  found = np.array(boxes(1000, 1000, area_range=(0.1, 0.3)))
+  aspect = found[:, 3] / found[:, 2]
+  low, high = np.sqrt(0.1e6 / aspect), np.sqrt(0.3e6 / aspect)
+  place = (found[:, 2] - low) / (high - low)
+  for values in ((aspect - 3 / 4) / (4 / 3 - 3 / 4), place):
+    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(quartiles, [0.25, 0.5, 0.75], atol=0.03)
+
+
+def test_centre_crop_after_ten_failures():
+  # No crop of an aspect of 3/4 or more covers 90% of a thin strip.
+  box = crops.random_crop_box(100, 1000, draws(1)[0], area_range=(0.9, 1.0))
+  assert box == crops.Box(0, 433, 100, 133)
+  box = crops.random_crop_box(1000, 100, draws(1)[0], area_range=(0.9, 1.0))
+  assert box == crops.Box(433, 0, 133, 100)
+
+
+def test_single_pixel():
+  box = crops.random_crop_box(1, 1, draws(1)[0])
+  assert box == crops.Box(0, 0, 1, 1)
+
+
+def test_random_resized_crop_shows_its_box():
+  # Pixel values tell their place: a ramp in each direction.
+  rows, columns = np.mgrid[:200, :250]
+  image = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+  for draw in draws(20):
+    out = np.zeros((32, 32, 3), np.uint8)
+    crops.random_resized_crop(image, draw, out)
+    box = crops.random_crop_box(200, 250, draw)
+    step = box.height / 32
+    expected = box.top + (np.arange(32) + 0.5) * step - 0.5
+    np.testing.assert_allclose(out[2:-2, 16, 0], expected[2:-2], atol=1.01)
+    step = box.width / 32
+    expected = box.left + (np.arange(32) + 0.5) * step - 0.5
+    np.testing.assert_allclose(out[16, 2:-2, 1], expected[2:-2], atol=1.01)
+
+
+def test_scaled_decoding_shows_the_same_crop():
+  # A smooth picture, where antialiasing makes no difference.
+  large = np.asarray(
+    Image.fromarray(pictures.photograph(12, 16)).resize((800, 600))
+  )
+  data = pictures.encode(large)
+  for draw in draws(10):
+    exact, scaled = np.zeros((2, 32, 32, 3), np.uint8)
+    crops.random_resized_crop(data, draw, exact)
+    crops.random_resized_crop(data, draw, scaled, scaled_decoding=True)
+    assert (exact != scaled).any()
+    assert np.abs(exact.astype(int) - scaled).mean() < 1.5
+
+
+def test_scaled_decoding_leaves_small_crops_alone():
+  data = pictures.encode(pictures.photograph())
+  for draw in draws(10):
+    exact, scaled = np.zeros((2, 96, 96, 3), np.uint8)
+    crops.random_resized_crop(data, draw, exact)
+    crops.random_resized_crop(data, draw, scaled, scaled_decoding=True)
+    np.testing.assert_array_equal(exact, scaled)
+
+
+@pytest.mark.parametrize('size', [(40, 60), (51, 33), (300, 200), (64, 64)])
+def test_antialiased_resize_is_pillow_s(size):
+  image = pictures.photograph(150, 200)
+  pillow = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+  ours = crops.resize_antialiased(image, size[1], size[0])
+  assert np.abs(np.asarray(pillow).astype(int) - ours).max() <= 1
+
+
+def ramp(height, width):
+  rows, columns = np.mgrid[:height, :width].astype(float)
+  scaled = [255 * rows / (height - 1), 255 * columns / (width - 1), 0 * rows]
+  return np.stack(scaled, -1).astype(np.uint8)
+
+
+def evaluate(image, size, preset, crop_pct=0.9, crop_mode='squash'):
+  out = np.zeros((size, size, 3), np.uint8)
+  crops.eval_crop(image, out, preset, crop_pct, crop_mode)
+  return out
+
+
+@pytest.mark.parametrize(
+  ('settings', 'top', 'left'),
+  [
+    # The first row and column that are seen, as shares of the image.
+    (('deepmind',), 16 / 96, 16 / 96),
+    # The square of 64 / 96 of the shorter side, in the middle.
+    (('deepmind_crop',), 1 / 6, (300 - 200 / 3) / 600),
+    (('timm', 0.8, 'squash'), 0.1, 0.1),
+    (('timm', 0.8, 'center'), 0.1, (300 - 80) / 600),
+    (('timm', 1.0, 'center'), 0.0, (300 - 100) / 600),
+  ],
+)
+def test_presets_see_the_right_part(settings, top, left):
+  out = evaluate(ramp(200, 600), 64, *settings).astype(float)
+  # Half a pixel of the output, and rounding.
+  np.testing.assert_allclose(out[0, 32, 0] / 255, top, atol=0.012)
+  np.testing.assert_allclose(out[32, 0, 1] / 255, left, atol=0.012)
+  np.testing.assert_allclose(out[-1, 32, 0] / 255, 1 - top, atol=0.012)
+  np.testing.assert_allclose(out[32, -1, 1] / 255, 1 - left, atol=0.012)
+
+
+@pytest.mark.parametrize('mode', ['squash', 'center'])
+def test_timm_preset_against_pillow(mode):
+  image = pictures.photograph(150, 200)
+  side = int(48 / 0.9)
+  size = (side, side) if mode == 'squash' else (side * 200 // 150, side)
+  pillow = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+  left, top = round((size[0] - 48) / 2), round((size[1] - 48) / 2)
+  expected = np.asarray(pillow.crop((left, top, left + 48, top + 48)))
+  ours = evaluate(image, 48, 'timm', 0.9, mode)
+  assert np.abs(ours.astype(int) - expected).max() <= 1
+
+
+def test_published_presets_do_not_antialias():
+  # Of every four columns the inner two, half of them, are white.
+  image = np.zeros((384, 384, 3), np.uint8)
+  image[:, 1::4] = image[:, 2::4] = 255
+  assert evaluate(image, 64, 'deepmind').min() > 250
+  assert abs(evaluate(image, 64, 'timm', 64 / 96).mean() - 127.5) < 5
+
+
+@pytest.mark.parametrize(
+  ('settings', 'shown'),
+  [
+    (('torch', 0.9, 'squash'), 'torch'),
+    (('timm', 0.9, 'stretch'), 'stretch'),
+    (('timm', 0, 'squash'), 'crop_pct 0 '),
+  ],
+)
+def test_unknown_settings_are_refused(settings, shown):
+  with pytest.raises(errors.UserError, match=shown):
+    crops.check_preset(*settings)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.data import describe, sources
+from tests.data import pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+  paths = pictures.write_class_folders(tmp_path, range(50))
+  paths[3].write_bytes(b'no image')
+  large = pictures.encode(pictures.photograph(60, 100))
+  (tmp_path / '0' / 'large.jpg').write_bytes(large)
+  return tmp_path, paths
+
+
+def load(root):
+  return sources.load_source(f'folder:{root}', 'all')
+
+
+def test_report(folder):
+  root, paths = folder
+  source = load(root)
+  report = describe.examine(source)
+  expected = np.bincount(source.labels)
+  expected[3] -= 1
+  assert report.class_counts.tolist() == expected.tolist()
+  assert report.examples == 51
+  assert len(report.sizes) == 50
+  assert report.sizes.max(0).tolist() == [60, 100]
+  assert [entry.id for entry in report.unreadable] == [str(paths[3])]
+  text = '\n'.join(describe.report_lines(report, source.class_names))
+  assert text.startswith('all: 51 examples\n')
+  assert 'height, pixels: 32 to 60, median 32, mean 32.6' in text
+  assert 'width, pixels: 32 to 100, median 32, mean 33.4' in text
+  assert f'unreadable: 1\n    {paths[3]}: no image' in text
+  assert '; 0: ' in text
+
+
+def test_limit_reads_an_even_spread(folder):
+  source = load(folder[0])
+  report = describe.examine(source, 10)
+  assert report.class_counts.sum() + len(report.unreadable) == 10
+  assert (report.class_counts > 0).sum() >= 8
+  lines = describe.report_lines(report, source.class_names)
+  assert lines[0] == 'all: 51 examples, 10 of them read'
+
+
+def test_spread():
+  assert describe.spread(10, 5) == [0, 2, 4, 6, 8]
+  assert describe.spread(3, 3) == [0, 1, 2]
+  assert describe.spread(0, 0) == []
+
+
+def test_samples_are_readable_and_named(folder):
+  root, _ = folder
+  images, names = describe.samples(load(root), 51)
+  assert images.shape == (50, 144, 144, 3)
+  assert len(names) == 50
+  assert images.any((1, 2, 3)).all()
+
+
+def test_splits_of_the_same_images():
+  loaded, refused = describe.open_splits('digits', None)
+  assert not refused
+  assert describe.same_examples(loaded['valid'], loaded['test'])
+  assert not describe.same_examples(loaded['train'], loaded['test'])
+
+
+def test_nothing_to_open(tmp_path):
+  with pytest.raises(errors.UserError, match='there is no folder'):
+    describe.open_splits(f'folder:{tmp_path}/nope', None)
+
+
+def test_class_line():
+  assert describe.class_line(('a', 'b')) == '2 classes: a, b'
+  line = describe.class_line(tuple(map(str, range(20))))
+  assert line == '20 classes: 0, 1, 2, 3, 4, 5, 6, 7, ...'

@@ -1,0 +1,134 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.data import images, sources
+from tests.data import pictures
+from tests.data.test_folders import touch
+
+
+def load(root, split='train'):
+  return sources.load_source(f'folder:{root}', split)
+
+
+def ids(source):
+  return {source[i]['id'] for i in range(len(source))}
+
+
+def test_divided_folders(tmp_path):
+  train = pictures.write_class_folders(tmp_path / 'train', range(30))
+  val = pictures.write_class_folders(tmp_path / 'val', range(30, 40))
+  assert ids(load(tmp_path)) == set(map(str, train))
+  assert ids(load(tmp_path, 'valid')) == set(map(str, val))
+  assert ids(load(tmp_path, 'test')) == set(map(str, val))
+  assert load(tmp_path).class_names == tuple('0123456789')
+  test = pictures.write_class_folders(tmp_path / 'TEST', range(40, 45))
+  assert ids(load(tmp_path, 'test')) == set(map(str, test))
+  assert ids(load(tmp_path, 'valid')) == set(map(str, val))
+
+
+def test_examples_are_image_label_and_path(tmp_path):
+  paths = pictures.write_class_folders(tmp_path / 'train', range(20))
+  source = load(tmp_path)
+  for index in range(len(source)):
+    example = source[index]
+    path = tmp_path / example['id']
+    number = int(path.stem)
+    image, label = pictures.digit(number)
+    assert example['label'] == label == source.labels[index]
+    np.testing.assert_array_equal(images.decode(example['image']), image)
+    assert path in paths
+  with pytest.raises(IndexError):
+    source[len(source)]
+
+
+def test_one_level_is_split_by_class_and_name(tmp_path):
+  names = [f'{c}/{i:03d}.jpg' for c in 'ab' for i in range(100)]
+  names += [f'few/{i}.jpg' for i in range(3)] + ['one/1.jpg']
+  touch(tmp_path, *names)
+  train, held_out = load(tmp_path), load(tmp_path, 'test')
+  assert train.class_names == held_out.class_names == ('a', 'b', 'few', 'one')
+  assert np.bincount(train.labels).tolist() == [90, 90, 2, 1]
+  assert np.bincount(held_out.labels, minlength=4).tolist() == [10, 10, 1, 0]
+  assert ids(train) | ids(held_out) == {str(tmp_path / name) for name in names}
+  assert not ids(train) & ids(held_out)
+  assert ids(load(tmp_path, 'valid')) == ids(held_out)
+  assert ids(load(tmp_path, 'all')) == ids(train) | ids(held_out)
+
+
+def test_the_split_does_not_depend_on_where_the_folder_is(tmp_path):
+  names = [f'a/{i:03d}.jpg' for i in range(50)] + ['b/1.jpg', 'b/2.jpg']
+  held_out = []
+  for root in (tmp_path / 'x', tmp_path / 'y'):
+    touch(root, *names)
+    held_out.append(
+      {i.removeprefix(str(root)) for i in ids(load(root, 'test'))}
+    )
+  assert held_out[0] == held_out[1]
+
+
+def test_an_added_image_moves_few_others(tmp_path):
+  touch(tmp_path, *(f'a/{i:03d}.jpg' for i in range(100)))
+  before = ids(load(tmp_path, 'test'))
+  touch(tmp_path, 'a/new.jpg')
+  assert len(before - ids(load(tmp_path, 'test'))) <= 1
+
+
+def test_train_alone_is_split_too(tmp_path):
+  touch(tmp_path, *(f'train/{c}/{i}.jpg' for c in 'ab' for i in range(10)))
+  (tmp_path / 'val').mkdir()
+  assert len(load(tmp_path)) == 18
+  assert len(load(tmp_path, 'valid')) == 2
+
+
+def test_numbered_classes_are_their_numbers(tmp_path):
+  touch(tmp_path, *(f'{i}/1.jpg' for i in range(120)))
+  source = load(tmp_path, 'all')
+  assert source.class_names == tuple(map(str, range(120)))
+  for index in range(0, 120, 7):
+    example = source[index]
+    assert f'/{example["label"]}/' in example['id']
+
+
+def test_a_class_unknown_to_train_is_named(tmp_path):
+  touch(tmp_path, 'train/cat/1.jpg', 'train/dog/1.jpg', 'val/bird/1.jpg')
+  with pytest.raises(errors.UserError, match=r'val/bird: no such .*cat, dog'):
+    load(tmp_path, 'valid')
+
+
+def test_a_class_may_be_missing_from_val(tmp_path):
+  touch(tmp_path, 'train/cat/1.jpg', 'train/dog/1.jpg', 'val/dog/1.jpg')
+  source = load(tmp_path, 'valid')
+  assert source.class_names == ('cat', 'dog')
+  assert source.labels.tolist() == [1]
+
+
+def test_nothing_there_is_one_line(tmp_path):
+  with pytest.raises(errors.UserError, match='there is no folder .*nope'):
+    load(tmp_path / 'nope')
+  touch(tmp_path, '1.jpg', '2.jpg', 'a/readme.txt')
+  with pytest.raises(errors.UserError, match='no classes: .* 2 are there'):
+    load(tmp_path)
+
+
+def test_sources_travel_to_workers(tmp_path):
+  pictures.write_class_folders(tmp_path, range(20))
+  source = load(tmp_path, 'all')
+  copy = pickle.loads(pickle.dumps(source))
+  assert [copy[i] for i in range(20)] == [source[i] for i in range(20)]
+
+
+def test_what_cannot_be_read_is_told_apart(tmp_path):
+  paths = pictures.write_class_folders(tmp_path, range(20))
+  source = load(tmp_path, 'all')
+  paths[0].unlink()
+  paths[0].mkdir()
+  index = sorted(map(str, paths)).index(str(paths[0]))
+  with pytest.raises(sources.UnreadableError) as caught:
+    source[index]
+  assert (caught.value.id, caught.value.reason) == (
+    str(paths[0]),
+    'Is a directory',
+  )

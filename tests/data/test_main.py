@@ -1,0 +1,59 @@
+"""python -m nfnets.data, as it is typed."""
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from tests.data import pictures
+
+
+def run(*arguments):
+  command = [sys.executable, '-m', 'nfnets.data', *map(str, arguments)]
+  return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_shows_a_folder_and_writes_samples(tmp_path):
+  root = tmp_path / 'images'
+  paths = pictures.write_class_folders(root, range(40))
+  paths[5].write_bytes(paths[5].read_bytes()[:100])
+  result = run(f'folder:{root}', '--grid', tmp_path / 'x.png')
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[0].startswith(f'folder:{root}: 10 classes: 0, 1, 2')
+  assert any(line.startswith('train: ') for line in lines)
+  assert any('the same' in line and 'as valid' in line for line in lines)
+  assert f'    {paths[5]}: truncated PNG' in lines
+  assert lines[-1] == f'samples of train: {tmp_path / "x.png"}'
+  assert cv2.imread(str(tmp_path / 'x.png')).shape[0] > 500
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'shown'),
+  [
+    (['nope'], 1, "error: data set 'nope' is not prepared"),
+    (['folder:/nope'], 1, 'there is no folder /nope'),
+    (['digits', '--limit', '0'], 2, '0 is not at least 1'),
+    ([], 2, 'dataset'),
+  ],
+)
+def test_mistakes_are_one_line(arguments, status, shown):
+  result = run(*arguments)
+  assert result.returncode == status
+  assert shown in result.stderr
+  assert 'Traceback' not in result.stderr
+
+
+def test_help_is_quick_and_imports_nothing():
+  code = (
+    'import sys; sys.argv = ["x", "--help"]\n'
+    'from nfnets.data import __main__ as m\n'
+    'try: m.main()\n'
+    'except SystemExit: pass\n'
+    'print([k for k in ("cv2", "jax", "grain") if k in sys.modules])'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert result.stdout.splitlines()[-1] == '[]'

@@ -1,0 +1,221 @@
+import json
+import pickle
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from tensorflow_datasets.proto import tf_example_pb2
+
+from nfnets import errors
+from nfnets.data import pipeline, sources
+from tests.data import pictures, records
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp('tfds')
+  records.array_record_digits(root, 'digits_ar')
+  records.tfrecord_digits(root)
+  return root
+
+
+def first_batches(source):
+  batches = pipeline.train_batches(source, batch_size=40, image_size=12, seed=5)
+  return [batches[k] for k in range(40)]
+
+
+@pytest.mark.parametrize('split', ['train', 'valid', 'test'])
+def test_both_formats_give_the_same_batches(data_dir, split):
+  one = sources.load_source('digits_ar', split, data_dir)
+  other = sources.load_source('digits_tf', split, data_dir)
+  assert len(one) == len(other) == (1437 if split == 'train' else 360)
+  assert one.class_names == other.class_names
+  for a, b in zip(first_batches(one), first_batches(other), strict=True):
+    for key in a:
+      np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_ids_name_file_and_number(data_dir):
+  source = sources.load_source('digits_tf', 'train', data_dir)
+  path = data_dir / 'digits_tf/1.0.0/digits_tf-train.tfrecord-0000'
+  ids = [source[i]['id'] for i in (0, 478, 479, 1436)]
+  assert ids == [
+    f'{path}0-of-00003:0',
+    f'{path}0-of-00003:478',
+    f'{path}1-of-00003:0',
+    f'{path}2-of-00003:478',
+  ]
+  with pytest.raises(IndexError):
+    source[1437]
+
+
+@pytest.mark.parametrize('name', ['digits_ar', 'digits_tf'])
+def test_sources_travel_to_workers(data_dir, name):
+  source = sources.load_source(name, 'train', data_dir)
+  copy = pickle.loads(pickle.dumps(source))
+  assert copy[700] == source[700]
+
+
+@pytest.mark.parametrize('name', ['digits_ar', 'digits_tf'])
+@pytest.mark.parametrize('damage', ['half', 'bit', 'missing'])
+def test_damaged_files_are_named(tmp_path, name, damage):
+  make = (
+    records.array_record_digits
+    if name == 'digits_ar'
+    else (records.tfrecord_digits)
+  )
+  path = sorted(make(tmp_path, name).glob('*-train.*'))[0]
+  data = bytearray(path.read_bytes())
+  data[len(data) // 3] ^= 1
+  if damage == 'missing':
+    path.unlink()
+  else:
+    path.write_bytes(data if damage == 'bit' else data[: len(data) // 2])
+
+  with pytest.raises(errors.UserError, match=f'{path}: ') as caught:
+    source = sources.load_source(name, 'train', tmp_path)
+    for index in range(len(source)):
+      source[index]
+  if damage != 'missing':
+    assert 'byte' in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_a_count_that_differs_from_the_description(tmp_path):
+  path = records.tfrecord_digits(tmp_path) / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  info['splits'][0]['shardLengths'][1] = '5'
+  path.write_text(json.dumps(info))
+  split = info['splits'][0]['name']
+  with pytest.raises(errors.UserError, match='records, but .* says 5'):
+    sources.load_source('digits_tf', split, tmp_path)
+
+
+def test_unprepared_says_where_it_looked_and_how_to_prepare(
+  tmp_path, monkeypatch
+):
+  def no_network(*_):
+    raise AssertionError('the network was asked')
+
+  monkeypatch.setattr(socket.socket, 'connect', no_network)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  with pytest.raises(errors.UserError) as caught:
+    sources.load_source('cifar10', 'train')
+  message = str(caught.value)
+  assert '\n' not in message
+  assert f'{tmp_path}/cifar10' in message
+  assert f'{tmp_path}/home/tensorflow_datasets/cifar10' in message
+  assert f'tfds build cifar10 --data_dir={tmp_path}' in message
+  with pytest.raises(errors.UserError, match='train/n01440764.*manual'):
+    sources.load_source('imagenet2012', 'train')
+
+
+def test_a_misspelt_name_is_recognised(data_dir):
+  with pytest.raises(errors.UserError, match="did you mean 'digits_tf'"):
+    sources.load_source('digit_tf', 'train', data_dir)
+
+
+@pytest.mark.parametrize('split', ['vald', 'Train', ''])
+def test_unknown_split(split):
+  with pytest.raises(errors.UserError, match='train, valid, test'):
+    sources.load_source('digits', split)
+
+
+def rename_splits(directory, names):
+  """Gives the splits of prepared digits other names."""
+  path = directory / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  for split in info['splits']:
+    new = names[split['name']]
+    for file in directory.glob(f'*-{split["name"]}.*'):
+      file.rename(str(file).replace(f'-{split["name"]}.', f'-{new}.'))
+    split['name'] = new
+  path.write_text(json.dumps(info))
+
+
+def test_imagenet_has_its_published_splits(tmp_path, monkeypatch):
+  directory = records.array_record_digits(tmp_path, 'imagenet2012')
+  rename_splits(directory, {'train': 'train', 'test': 'validation'})
+  monkeypatch.setattr('nfnets.data.imagenet.VALID_SIZE', 100)
+  loaded = {
+    split: sources.load_source('imagenet2012', split, tmp_path)
+    for split in sources.SPLITS
+  }
+  lengths = {split: len(source) for split, source in loaded.items()}
+  assert lengths == {'train': 1437, 'valid': 100, 'test': 360}
+  for index in (0, 99):
+    assert loaded['valid'][index] == loaded['train'][index]
+
+
+def test_a_split_that_there_is_not(tmp_path):
+  directory = records.array_record_digits(tmp_path, 'only')
+  rename_splits(directory, {'train': 'extra', 'test': 'unlabelled'})
+  with pytest.raises(errors.UserError, match="'train'; it has extra, unlab"):
+    sources.load_source('only', 'train', tmp_path)
+
+
+def test_versions_and_configurations(tmp_path):
+  made = records.array_record_digits(tmp_path, 'd')
+  for other in ('d/10.0.0', 'd/2.0.0', 'c/small/1.0.0', 'two/a/1.0.0'):
+    shutil.copytree(made, tmp_path / other)
+  shutil.copytree(made, tmp_path / 'two/b/1.0.0')
+
+  def place(name):
+    return sources.load_source(name, 'train', tmp_path)[0]['id']
+
+  assert place('d').startswith(f'{tmp_path}/d/10.0.0/')
+  assert place('d:2.0.0').startswith(f'{tmp_path}/d/2.0.0/')
+  assert place('c').startswith(f'{tmp_path}/c/small/1.0.0/')
+  assert place('two/b').startswith(f'{tmp_path}/two/b/1.0.0/')
+  with pytest.raises(errors.UserError, match='name one: two/a, two/b'):
+    place('two')
+
+
+def test_a_data_set_of_another_kind_is_refused(tmp_path):
+  directory = records.array_record_digits(tmp_path, 'text')
+  path = directory / 'features.json'
+  features = json.loads(path.read_text())
+  content = features['featuresDict']['features']
+  content['image'] = {
+    'pythonClassName': 'tensorflow_datasets.core.features.text_feature.Text',
+    'text': {},
+  }
+  path.write_text(json.dumps(features))
+  with pytest.raises(errors.UserError, match=r'features are .*image \(Text\)'):
+    sources.load_source('text', 'train', tmp_path)
+
+
+@pytest.mark.parametrize('file', ['dataset_info.json', 'features.json'])
+def test_a_description_that_cannot_be_read(tmp_path, file):
+  directory = records.array_record_digits(tmp_path, 'broken')
+  (directory / file).write_text('{')
+  with pytest.raises(errors.UserError, match=f'{directory}: cannot be read'):
+    sources.load_source('broken', 'train', tmp_path)
+
+
+def test_an_unknown_file_format(tmp_path):
+  directory = records.array_record_digits(tmp_path, 'parquet')
+  path = directory / 'dataset_info.json'
+  path.write_text(path.read_text().replace('array_record', 'parquet'))
+  for file in directory.glob('*.array_record*'):
+    file.rename(str(file).replace('array_record', 'parquet'))
+  with pytest.raises(errors.UserError, match='format parquet'):
+    sources.load_source('parquet', 'train', tmp_path)
+
+
+def test_unlabelled_examples_are_an_error_with_their_id(tmp_path):
+  directory = records.tfrecord_digits(tmp_path, 'unlabelled', shards=1)
+  example = tf_example_pb2.Example()
+  feature = example.features.feature
+  image = pictures.encode(pictures.digit(0)[0], '.png')
+  feature['image'].bytes_list.value.append(image)
+  feature['label'].int64_list.value.append(-1)
+  record = example.SerializeToString()
+  for path in directory.glob('*train*'):
+    records.write_tfrecords(path, [record] * 1437)
+  source = sources.load_source('unlabelled', 'train', tmp_path)
+  batches = pipeline.train_batches(source, batch_size=2, image_size=8, seed=0)
+  with pytest.raises(errors.UserError, match=r'tfrecord-.*:\d+: label -1 is'):
+    batches[0]

@@ -1,0 +1,194 @@
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image as pil_image
+
+from nfnets import errors
+from nfnets.data import images, pipeline, sources
+from tests.data import pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Sixty digits, ten of them broken, one way each."""
+  paths = pictures.write_class_folders(tmp_path, range(60), '.jpg')
+  kinds = pictures.broken(paths[0].read_bytes())
+  bad = {}
+  for path, (kind, data) in zip(paths[::6], kinds.items(), strict=True):
+    path.write_bytes(data)
+    bad[str(path)] = kind
+  return tmp_path, bad
+
+
+def load(root):
+  return sources.load_source(f'folder:{root}', 'all')
+
+
+def train(source, **settings):
+  settings = {'batch_size': 20, 'max_unreadable_share': 0.5, **settings}
+  return pipeline.train_batches(source, image_size=8, seed=0, **settings)
+
+
+def test_training_names_each_once_and_goes_on(folder, caplog):
+  root, bad = folder
+  batches = train(load(root))
+  with caplog.at_level(logging.WARNING):
+    for k in range(6):  # Two epochs.
+      assert batches[k]['mask'].all()
+  assert batches.unreadable.keys() == bad.keys()
+  assert len(caplog.records) == len(bad)
+  text = caplog.text
+  for path in bad:
+    assert f'{path}: {batches.unreadable[path]};' in text
+  assert 'the next readable one takes its place' in text
+
+
+def test_the_next_readable_example_takes_the_place(tmp_path):
+  paths = pictures.write_class_folders(tmp_path, range(10))
+  source = load(tmp_path)
+  order = sorted(map(str, paths))
+  for place in (4, 5, 9):
+    with open(order[place], 'wb'):
+      pass
+  batches = train(source, batch_size=10)
+  indices = pipeline.epoch_order(0, 0, 10)
+  wanted = {4: 6, 5: 6, 9: 0}
+  labels = [source.labels[wanted.get(i, i)] for i in indices.tolist()]
+  assert batches[0]['label'].tolist() == labels
+
+
+def test_replacing_depends_on_nothing_but_the_step(folder):
+  root, _ = folder
+  source = load(root)
+  batch = train(source, num_threads=1)[2]
+  others = [train(source, num_threads=8)[2]]
+  parts = [train(source, process_index=i, process_count=2)[2] for i in (0, 1)]
+  others.append(
+    {key: np.concatenate([part[key] for part in parts]) for key in batch}
+  )
+  for other in others:
+    for key in batch:
+      np.testing.assert_array_equal(batch[key], other[key])
+
+
+def test_evaluation_leaves_them_out(folder):
+  root, bad = folder
+  source = load(root)
+  batches = pipeline.eval_batches(
+    source, batch_size=7, image_size=8, max_unreadable_share=0.5
+  )
+  made = list(batches)
+  assert sum(int(batch['mask'].sum()) for batch in made) == 60 - len(bad)
+  assert batches.unreadable.keys() == bad.keys()
+  readable = np.bincount(
+    np.concatenate([batch['label'][batch['mask']] for batch in made])
+  )
+  expected = np.bincount(source.labels)
+  for path in bad:
+    expected[int(path.split('/')[-2])] -= 1
+  assert readable.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1])
+def test_too_many_stop_the_run(folder, share):
+  root, _ = folder
+  batches = train(load(root), max_unreadable_share=share)
+  match = f'of 60 images cannot be read, more than the share of {share:g}'
+  with pytest.raises(errors.UserError, match=match):
+    for k in range(3):
+      batches[k]
+  assert len(batches.unreadable) <= 60 * share + 1
+
+
+def test_strict_stops_at_the_first(folder):
+  root, bad = folder
+  for batches in (
+    train(load(root), strict=True),
+    pipeline.eval_batches(load(root), batch_size=60, image_size=8, strict=True),
+  ):
+    with pytest.raises(errors.UserError, match='do without strict') as caught:
+      for k in range(3):
+        batches[k]
+    assert str(caught.value).split(': ')[0] in bad
+
+
+def test_a_folder_of_nothing_but_broken_files_ends(tmp_path):
+  for path in pictures.write_class_folders(tmp_path, range(20)):
+    path.write_bytes(b'no image')
+  with pytest.raises(errors.UserError, match='of 20 images'):
+    train(load(tmp_path), batch_size=2)[0]
+
+
+def test_a_file_that_vanished_is_unreadable(tmp_path):
+  paths = pictures.write_class_folders(tmp_path, range(10))
+  source = load(tmp_path)
+  paths[3].unlink()
+  batches = train(source, batch_size=10)
+  assert batches[0]['mask'].all()
+  assert batches.unreadable == {str(paths[3]): 'No such file or directory'}
+
+
+def odd(image):
+  """Valid files of unusual kinds: name -> bytes."""
+  grey = image[..., 0]
+  pil = pil_image.fromarray(image)
+  alpha = np.full((*grey.shape, 1), 255, np.uint8)
+  kinds = {
+    'grey.PNG': (pil.convert('L'), 'PNG'),
+    'grey.jpg': (pil.convert('L'), 'JPEG'),
+    'cmyk.jpg': (pil.convert('CMYK'), 'JPEG'),
+    'palette.png': (pil.convert('P'), 'PNG'),
+    'alpha.png': (pil_image.fromarray(np.dstack([image, alpha])), 'PNG'),
+    'a_png.jpg': (pil, 'PNG'),
+    'a_webp.JPG': (pil, 'WEBP'),
+    'gif.gif': (pil, 'GIF'),
+    'bmp.Bmp': (pil, 'BMP'),
+    'sixteen.png': (pil_image.fromarray(grey.astype(np.uint16) * 257), 'PNG'),
+  }
+  for name, (kind, format_name) in kinds.items():
+    file = io.BytesIO()
+    kind.save(file, format_name)
+    yield name, file.getvalue()
+
+
+def test_two_thousand_pictures_of_which_twenty_are_broken(tmp_path):
+  paths = pictures.write_class_folders(tmp_path, range(1797))
+  for number in range(193):
+    image, label = pictures.digit(number)
+    photograph = pictures.photograph(32, 48)[:, number % 16 :][:, :32]
+    path = tmp_path / str(label) / f'photograph{number}.jpg'
+    path.write_bytes(pictures.encode(photograph // 2 + image // 2))
+  three, _ = pictures.digit(3)
+  for name, data in odd(three):
+    (tmp_path / '3' / name).write_bytes(data)
+  bad = set()
+  for path, kind in zip(paths[::90], 2 * list(range(10)), strict=True):
+    path.write_bytes(list(pictures.broken(path.read_bytes()).values())[kind])
+    bad.add(str(path))
+
+  train = load_split(tmp_path, 'train')
+  valid = load_split(tmp_path, 'valid')
+  assert len(train) + len(valid) == 2000
+  batches = pipeline.train_batches(train, batch_size=250, image_size=8, seed=0)
+  for k in range(8):
+    assert batches[k]['mask'].all()
+  held_out = pipeline.eval_batches(valid, batch_size=64, image_size=32)
+  counted = sum(int(batch['mask'].sum()) for batch in held_out)
+  assert {*batches.unreadable, *held_out.unreadable} == bad
+  assert counted == len(valid) - len(held_out.unreadable)
+
+  # The odd ones are what they show: the same three, in class 3.
+  for source in (train, valid):
+    for index in range(len(source)):
+      example_id = source[index]['id']
+      if example_id.split('/')[-1] not in dict(odd(three)):
+        continue
+      assert source[index]['label'] == 3
+      shown = images.decode(source[index]['image'])
+      assert np.abs(shown.astype(int) - three).mean() < 12, example_id
+
+
+def load_split(root, split):
+  return sources.load_source(f'folder:{root}', split)
