@@ -8,14 +8,11 @@ names such as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and
 `metrics`.
 """
 
-import contextlib
 import functools
 import json
 import logging
 import pathlib
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -199,6 +196,7 @@ class Checkpointer:
       )
 
   def _open(self) -> ocp.CheckpointManager:
+    _hush_orbax()
     best = functools.partial(checkpoint_files.metric, self._best_metric)
     policies = checkpoint_managers.AnyPreservationPolicy(
       [
@@ -257,7 +255,7 @@ def _read_arrays(
     item=item, restore_args=how, partial_restore=True
   )
   try:
-    with _quiet_failure(), _reader() as reader:
+    with _reader() as reader:
       arrays = reader.restore(path / 'state', args=args)
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
   except Exception as error:  # Orbax's errors have no common base
@@ -274,27 +272,24 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 
 def _reader() -> ocp.Checkpointer:
+  _hush_orbax()
   handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
   return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
-@contextlib.contextmanager
-def _quiet_failure() -> Iterator[None]:
-  """Keeps what Orbax leaves behind after a failed read off the terminal.
+@functools.cache
+def _hush_orbax() -> None:
+  """Keeps tracebacks of what is raised anyway off the terminal.
 
-  It closes its event loop at the first bad array; the other reads under way
-  then print a traceback each.
+  Orbax logs each error of its threads, and after the first bad array it closes
+  the event loop that its other reads and writes are still to report to.
   """
+  logger = logging.getLogger('absl')
+  logger.addFilter(lambda record: 'orbax' not in record.pathname)
+  previous = sys.unraisablehook
 
-  def ignore_closed_loop(unraisable: Any) -> None:
+  def hook(unraisable: Any) -> None:
     if 'Event loop is closed' not in str(unraisable.exc_value):
       previous(unraisable)
 
-  previous, sys.unraisablehook = sys.unraisablehook, ignore_closed_loop
-  try:
-    yield
-  except Exception:
-    time.sleep(1)
-    raise
-  finally:
-    sys.unraisablehook = previous
+  sys.unraisablehook = hook

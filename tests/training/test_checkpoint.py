@@ -1,7 +1,9 @@
 import json
 import logging
+import os
 import pathlib
 import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.training import checkpoint, devices
+from nfnets.training import checkpoint, checkpoint_files, devices
 from tests.training import tiny
 
 
@@ -292,3 +294,28 @@ def test_manifest_lists_every_array(tmp_path, state):
   count = len(jax.tree.leaves(state))
   assert len(manifest['leaves']) == count
   assert manifest['leaves']['params/Tiny/~/linear/w']['shape'] == [16, 5]
+
+
+@pytest.mark.slow
+def test_a_full_disk(tmp_path, state):
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=300k', 'tmpfs', str(tmp_path)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('may not mount a small disk')
+  try:
+    saver = checkpoint.Checkpointer(tmp_path / 'checkpoints')
+    saver.save(1, at(state, 1))
+    saver.wait()
+    disk = os.statvfs(tmp_path)
+    filler = tmp_path / 'filler'
+    filler.write_bytes(b'x' * (disk.f_bavail * disk.f_bsize - 8192))
+    with pytest.raises(errors.UserError, match='No space left on device'):
+      saver.save(2, at(state, 2))
+      saver.wait()
+    filler.unlink()
+    saver.save(3, at(state, 3))
+    saver.close()
+    assert checkpoint_files.steps(tmp_path / 'checkpoints') == [3, 1]
+    restored = restore(tmp_path / 'checkpoints', state)
+    tiny.assert_trees_equal(restored.state, at(state, 3))
+  finally:
+    subprocess.run(['umount', str(tmp_path)], check=True)
