@@ -27,7 +27,7 @@ def mixup(
     Zhang et al., mixup: Beyond Empirical Risk Minimization,
     arXiv:1710.09412, section 2.
   """
-  share = jax.random.beta(key, alpha, alpha)
+  share = _beta(key, alpha)
   return _mix(share, images), _mix(share, labels)
 
 
@@ -55,12 +55,29 @@ def cutmix(
   """
   _, height, width, _ = images.shape
   p_key, row_key, column_key = jax.random.split(key, 3)
-  side = jnp.sqrt(1 - jax.random.beta(p_key, alpha, alpha))
+  side = jnp.sqrt(1 - _beta(p_key, alpha))
   rows = _inside(row_key, side, height)
   columns = _inside(column_key, side, width)
   box = rows[:, None, None] & columns[None, :, None]
   share = rows.sum() * columns.sum() / (height * width)
   return jnp.where(box, images[0], images[1]), _mix(share, labels)
+
+
+def _beta(key: jax.Array, alpha: float) -> jax.Array:
+  """float32[] ~ Beta(alpha, alpha), by the polar method for Student's t.
+
+  `jax.random.beta` serves unequal parameters too, by a loop of rejections that
+  takes seconds to compile.
+
+  References:
+    Devroye, Random variate generation in one line of code, 1996.
+  """
+  radius_key, angle_key = jax.random.split(key)
+  u = 1 - jax.random.uniform(radius_key)  # above 0
+  cosine = jnp.cos(2 * jnp.pi * jax.random.uniform(angle_key))
+  radius = jnp.expm1(-jnp.log(u) / alpha)
+  share = 0.5 + 0.5 * cosine / jnp.sqrt(1 / radius + cosine**2)
+  return jnp.clip(share, 0, 1)  # which rounding may leave
 
 
 def _mix(share: jax.Array, pair: jax.Array) -> jax.Array:

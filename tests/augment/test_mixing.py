@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from nfnets.augment import mixing
 
@@ -31,13 +32,10 @@ def test_label_is_the_share_of_the_pixels(mix):
   np.testing.assert_allclose(labels[:, 1], 1 - share, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('alpha', [0.2, 1.0])
+@pytest.mark.parametrize('alpha', [0.2, 1.0, 3.0])
 def test_mixup_draws_from_a_beta_distribution(alpha):
-  share = mixed(mixing.mixup, alpha)[1][:, 0]
-  variance = 1 / (4 * (2 * alpha + 1))
-  # Five standard errors and more.
-  np.testing.assert_allclose(share.mean(), 0.5, atol=0.035)
-  np.testing.assert_allclose(share.var(), variance, rtol=0.08)
+  share = np.float64(mixed(mixing.mixup, alpha)[1][:, 0])
+  assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
 def test_mixup_weighs_all_pixels_alike():
@@ -79,7 +77,7 @@ def test_cutmix_keeps_the_aspect():
 
 @pytest.mark.parametrize('share', [0.0, 1.0])
 def test_extreme_shares_give_back_an_image(share, monkeypatch):
-  monkeypatch.setattr(jax.random, 'beta', lambda *_: jnp.float32(share))
+  monkeypatch.setattr(mixing, '_beta', lambda *_: jnp.float32(share))
   images = jax.random.uniform(jax.random.key(1), (2, 4, 4, 3)) * 255
   image, label = mixing.mixup(jax.random.key(0), images, LABELS, alpha=1.0)
   expected = images[0 if share else 1]

@@ -9,7 +9,7 @@ from sklearn import datasets
 
 from nfnets.augment import ops, randaugment
 
-COUNT = 96
+COUNT = 64
 
 
 @pytest.fixture(scope='module')
@@ -19,8 +19,8 @@ def images():
   return np.stack([flower[y : y + 40, x : x + 48] for y, x in starts])
 
 
-def apply(images, *, seed=0, **options):
-  keys = jax.random.split(jax.random.key(seed), len(images))
+def apply(images, **options):
+  keys = jax.random.split(jax.random.key(0), COUNT)
   fn = functools.partial(randaugment.randaugment, **options)
   return np.asarray(jax.jit(jax.vmap(fn))(keys, images))
 
@@ -40,47 +40,30 @@ def drawn(key):
   return list(ops.OPERATIONS)[choice], key_of_op
 
 
-@pytest.mark.parametrize(
-  'reference_quirks, names',
-  [(False, set(ops.OPERATIONS)), (True, {'solarize', 'contrast'})],
-)
-def test_one_layer_equals_the_drawn_operation(images, reference_quirks, names):
-  options = {'magnitude': 12, 'reference_quirks': reference_quirks}
-  result = apply(images, layers=1, **options)
+def test_layers_are_the_drawn_operations_in_turn(images):
+  result = apply(images, layers=2, magnitude=12)
+  seen = set()
+  keys = jax.random.split(jax.random.key(0), COUNT)
+  for key, image, augmented in zip(keys, images, result, strict=True):
+    for layer in range(2):
+      name, key_of_op = drawn(jax.random.fold_in(key, layer))
+      image = jitted(name, False)(key_of_op, image, 12)
+      seen.add(name)
+    np.testing.assert_array_equal(augmented, image, err_msg=name)
+  assert seen == set(ops.OPERATIONS)
+
+
+def test_reference_quirks_reach_their_operations(images):
+  result = apply(images, layers=1, magnitude=12, reference_quirks=True)
   seen = set()
   keys = jax.random.split(jax.random.key(0), COUNT)
   for key, image, augmented in zip(keys, images, result, strict=True):
     name, key_of_op = drawn(jax.random.fold_in(key, 0))
-    if name not in names:
-      continue
-    seen.add(name)
-    expected = jitted(name, reference_quirks)(key_of_op, image, 12)
-    np.testing.assert_array_equal(augmented, expected, err_msg=name)
-  assert seen == names
-
-
-def test_layers_follow_one_another(images):
-  result = apply(images[:4], layers=3, magnitude=12)
-  keys = jax.random.split(jax.random.key(0), 4)
-  for key, image, augmented in zip(keys, images[:4], result, strict=True):
-    for layer in range(3):
-      name, key_of_op = drawn(jax.random.fold_in(key, layer))
-      image = jitted(name, False)(key_of_op, image, 12)
-    np.testing.assert_array_equal(augmented, image)
-
-
-def test_operations_are_drawn_uniformly():
-  black = np.zeros((3200, 4, 4, 3), np.uint8)
-  result = apply(black, layers=1, magnitude=10)
-  # Of a black image the inversion alone is white, SolarizeAdd alone is 110,
-  # and translation by 100 pixels in either direction and most cutouts leave
-  # nothing but the fill.
-  for level, expected in ((255, 200), (110, 200)):
-    count = (result == level).all(axis=(1, 2, 3)).sum()
-    # 200 are expected; 5 standard deviations are 68.
-    assert abs(count - expected) < 68
-  filled = (result == 128).all(axis=(1, 2, 3)).sum()
-  assert abs(filled - 600) < 110
+    if name in ('solarize', 'contrast'):
+      seen.add(name)
+      expected = jitted(name, True)(key_of_op, image, 12)
+      np.testing.assert_array_equal(augmented, expected, err_msg=name)
+  assert len(seen) == 2
 
 
 @pytest.mark.parametrize(
