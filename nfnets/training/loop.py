@@ -72,6 +72,7 @@ def train(
     log_every: steps between two lines of training metrics.
     eval_every: steps between two evaluations; the last step has one.
     checkpoint_every: steps between two checkpoints; the last step has one.
+      One that falls on an evaluation can become the best.
     metrics: those of the restored checkpoint.
 
   Raises:

@@ -74,6 +74,7 @@ class Program:
     batches: Batches | None = None,
     eval_batches: Batches | None = None,
     every: int = 4,
+    eval_every: int | None = None,
     stream: Any = None,
   ) -> loop.Outcome:
     """Trains from the newest checkpoint, as an entry point does."""
@@ -101,7 +102,7 @@ class Program:
           reporter=reporter,
           total_steps=steps,
           log_every=2,
-          eval_every=every,
+          eval_every=eval_every or every,
           checkpoint_every=every,
           metrics=restored.metrics if restored else None,
         )
