@@ -177,7 +177,7 @@ def write(
       written.
   """
   from nfnets import weights
-  from nfnets.weights import files, metadata
+  from nfnets.weights import files, tree
 
   if layout in ('folded', 'stablehlo'):
     loaded = fold(loaded)
@@ -194,7 +194,7 @@ def write(
     class_names=loaded.class_names,
     eval_preset=loaded.eval_preset,
     refit=refit,
-    **metadata.options(loaded.model.config),
+    **tree.options(loaded.model.config),
   )
 
 
@@ -204,12 +204,12 @@ def fold(loaded: 'weights.Loaded') -> 'weights.Loaded':
   One that has nothing to fold, or is folded already, comes back as it is.
   """
   from nfnets import models, weights
-  from nfnets.weights import metadata
+  from nfnets.weights import tree
 
   config = loaded.model.config
   if not any('gain' in values for values in loaded.params.values()):
     return loaded
-  options = {**metadata.options(config), 'folded': True}
+  options = {**tree.options(config), 'folded': True}
   return loaded._replace(
     model=models.create_model(config.name, **options),
     params=weights.fold(loaded.params, config),

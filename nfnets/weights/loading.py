@@ -85,7 +85,7 @@ def load(
   _check_name(source, name, overrides)
   options = _options(source, name, reset_head, overrides)
   model = models.create_model(name, **options)
-  params, state = _fit(source, model, reset_head)
+  params, state = fit(source, model, reset_head)
   if refit:
     params = _refit(source, model.config, params)
   return tree.unflatten(params), tree.unflatten(state)
@@ -103,7 +103,7 @@ def load_model(
     path: as `load` takes it.
     name: of the model; None asks the file, by what is written in it or by the
       number of its arrays and parameters.
-    refit: as `load` takes it.
+    refit: as `load` takes it; the model's GELU is timm's then, too.
     **overrides: of `create_model`.
 
   Returns:
@@ -119,7 +119,10 @@ def load_model(
   overrides.setdefault('num_classes', tree.num_classes(source.params))
   options = _options(source, name, False, overrides)
   model = models.create_model(name, **options)
-  params, state = _fit(source, model, False)
+  if refit and model.config.activation == 'gelu':
+    options['activation'] = 'gelu_erf'
+    model = models.create_model(name, **options)
+  params, state = fit(source, model, False)
   if refit:
     params = _refit(source, model.config, params)
   return Loaded(
@@ -181,7 +184,7 @@ def _check_name(source: Source, name: str, overrides: dict[str, Any]) -> None:
   # Shapes say more than the name, where they differ.
   model = models.create_model(name, **overrides)
   if source.layout == 'nfnets':
-    wanted = tree.expected(model)
+    wanted = tree.expected(model.config)
     tree.check(source.params, wanted.params, source.path, name, 'nfnets')
   raise errors.UserError(
     f'{source.path}: holds {source.name}, not {name}; ask for {source.name}'
@@ -214,12 +217,24 @@ def _check_agreement(
       )
 
 
-def _fit(
+def fit(
   source: Source, model: models.Model, reset_head: bool
 ) -> tuple[tree.Flat, tree.Flat]:
-  """The file's arrays by our names, if they are exactly the model's."""
+  """The file's arrays by our names, if they are exactly the model's.
+
+  Args:
+    source: what was read.
+    model: to compare with.
+    reset_head: whether a new classifier takes the place of the file's.
+
+  Returns:
+    Parameters and state, flat, C-contiguous and float32.
+
+  Raises:
+    UserError: they differ, see `tree.check`.
+  """
   name = model.config.name
-  wanted = tree.expected(model)
+  wanted = tree.expected(model.config)
   params = dict(source.params)
   targets = dict(wanted.params)
   if source.layout == 'timm':

@@ -17,8 +17,6 @@ from nfnets.models import scaling
 from nfnets.weights import files, timm_names, tree
 
 _FORMAT = 'nfnets 1'
-# What names a model is not an option of it.
-_NAMES = ('name', 'family', 'block_name')
 
 
 class Header(NamedTuple):
@@ -39,7 +37,6 @@ def make(
   config: model_config.ModelConfig,
   class_names: Sequence[str] = (),
   eval_preset: str | None = None,
-  without: Sequence[str] = (),
 ) -> dict[str, str]:
   """The metadata of a file of weights.
 
@@ -48,19 +45,17 @@ def make(
     class_names: one per class, or none.
     eval_preset: how images were cut when the network was evaluated; None is
       the way of the model's authors.
-    without: fields of the config that the file does not state.
 
   Returns:
-    Strings: 'format', 'model', 'eval_preset', and as JSON 'config',
-    'constants' and 'class_names'.
+    Strings: 'format', 'model', 'eval_preset', and as JSON 'options' (with
+    which `create_model` makes the config again), 'config', 'constants' and
+    'class_names'.
   """
-  fields = options(config)
-  for field in without:
-    del fields[field]
   return {
     'format': _FORMAT,
     'model': config.name,
-    'config': json.dumps(fields, sort_keys=True),
+    'options': json.dumps(tree.options(config), sort_keys=True),
+    'config': json.dumps(dataclasses.asdict(config), sort_keys=True),
     'constants': json.dumps(_constants(config), sort_keys=True),
     'class_names': json.dumps(list(class_names)),
     'eval_preset': eval_preset or published_preset(config),
@@ -72,15 +67,6 @@ def published_preset(config: model_config.ModelConfig) -> str:
   if timm_names.timm_name(config.name) not in (None, f'dm_{config.name}'):
     return 'timm'
   return 'deepmind' if config.family == 'NFNet' else 'deepmind_crop'
-
-
-def options(config: model_config.ModelConfig) -> dict[str, Any]:
-  """The options with which `create_model` makes this config by its name."""
-  return {
-    key: value
-    for key, value in dataclasses.asdict(config).items()
-    if key not in _NAMES
-  }
 
 
 def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
@@ -120,12 +106,11 @@ def parse(contents: files.Contents, path: str) -> Header:
       f'{_FORMAT!r}; it may need a newer nfnets'
     )
   try:
-    config = json.loads(metadata['config'])
+    written = json.loads(metadata['options'])
     names = json.loads(metadata['class_names'])
     options = {
       key: tuple(value) if isinstance(value, list) else value
-      for key, value in config.items()
-      if key not in _NAMES
+      for key, value in written.items()
     }
     return Header(
       metadata['model'],

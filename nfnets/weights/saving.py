@@ -50,15 +50,16 @@ def save(
   path = pathlib.Path(path)
   model = models.create_model(name, **overrides)
   flat = _on_host(params)
-  other_head = _check_fit(flat, model, str(path))
+  _check_fit(flat, model, str(path))
   flat_state = _on_host(state)
-  tree.check(flat_state, tree.expected(model).state, 'state', name, 'deepmind')
+  tree.check(
+    flat_state, tree.expected(model.config).state, 'state', name, 'deepmind'
+  )
   if layout == 'nfnets':
-    without = ('num_classes',) if other_head else ()
     files.write_safetensors(
       path,
       metadata.join(flat, flat_state),
-      metadata.make(model.config, class_names, eval_preset, without),
+      metadata.make(model.config, class_names, eval_preset),
     )
   elif layout == 'deepmind':
     deepmind.write(path, tree.unflatten(flat), tree.unflatten(flat_state))
@@ -80,9 +81,9 @@ def _on_host(nested: tree.Nested) -> tree.Flat:
   }
 
 
-def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> bool:
-  """Whether the classifier, and nothing else, is of another size."""
-  wanted = tree.expected(model).params
+def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> None:
+  """Raises unless the parameters, the classifier aside, are the model's."""
+  wanted = tree.expected(model.config).params
   body = {k: v for k, v in flat.items() if not tree.is_head(k)}
   tree.check(
     body,
@@ -91,4 +92,3 @@ def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> bool:
     model.config.name,
     'nfnets',
   )
-  return tree.num_classes(flat) != tree.num_classes(wanted)

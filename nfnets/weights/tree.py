@@ -3,6 +3,8 @@
 A tree {module: {name: array}} is written flat as {'module/name': array}.
 """
 
+import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +14,7 @@ import jax
 import numpy as np
 
 from nfnets import errors, models
+from nfnets.models import config as model_config
 from nfnets.weights import catalogue, timm_names
 
 Flat = dict[str, Any]
@@ -51,8 +54,20 @@ def is_head(path: str) -> bool:
   return _HEAD.fullmatch(path) is not None
 
 
-def expected(model: models.Model) -> Expected:
+def options(config: model_config.ModelConfig) -> dict[str, Any]:
+  """The options with which `create_model` makes this config by its name."""
+  usual = dataclasses.asdict(models.create_model(config.name).config)
+  return {
+    field: value
+    for field, value in dataclasses.asdict(config).items()
+    if value != usual[field]
+  }
+
+
+@functools.lru_cache(maxsize=8)
+def expected(config: model_config.ModelConfig) -> Expected:
   """The arrays that a model has, without making them."""
+  model = models.create_model(config.name, **options(config))
   images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
   params, state = jax.eval_shape(model.init, jax.random.key(0), images)
   return Expected(flatten(params), flatten(state))

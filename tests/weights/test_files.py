@@ -1,0 +1,116 @@
+"""Files of tensors: recognised by content, whole or refused."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from nfnets import errors
+from nfnets.weights import files
+
+_TENSORS = {
+  'c': np.arange(6, dtype=np.float32).reshape(2, 3),
+  'fortran': np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+  'strided': np.arange(12.0)[::2],
+  'scalar': np.array(2.5, np.float32),
+  'empty': np.zeros((0, 4), np.int32),
+}
+
+
+def test_round_trip_of_any_memory_order(tmp_path):
+  path = tmp_path / 'file'
+  files.write_safetensors(path, _TENSORS, {'key': 'é'})
+  contents = files.read_safetensors(path)
+  assert contents.metadata == {'key': 'é'}
+  assert contents.sealed
+  assert contents.tensors.keys() == _TENSORS.keys()
+  for name, array in _TENSORS.items():
+    found = contents.tensors[name]
+    assert found.dtype == array.dtype and found.shape == array.shape
+    np.testing.assert_array_equal(found, array)
+    assert found.flags.c_contiguous
+  # The library itself reads it, too.
+  with safetensors.safe_open(path, 'np') as file:
+    np.testing.assert_array_equal(
+      file.get_tensor('fortran'), _TENSORS['fortran']
+    )
+
+
+def test_kind_is_by_content(tmp_path):
+  path = tmp_path / 'weights.npz'
+  files.write_safetensors(path, _TENSORS, {})
+  assert files.kind(path) == 'safetensors'
+  path.write_bytes(b'\x80\x04}.')
+  assert files.kind(path) == 'pickle'
+  assert files.kind(tmp_path) == 'directory'
+
+
+@pytest.mark.parametrize(
+  ('data', 'message'),
+  [(b'', 'empty'), (b'PK\x03\x04rest', 'safetensors.torch.save_file')],
+)
+def test_kinds_that_hold_no_weights(tmp_path, data, message):
+  path = tmp_path / 'file'
+  path.write_bytes(data)
+  with pytest.raises(errors.UserError, match=message):
+    files.kind(path)
+
+
+def test_missing_file(tmp_path):
+  with pytest.raises(errors.UserError, match='no such file'):
+    files.kind(tmp_path / 'none')
+
+
+def test_changed_values_are_noticed(tmp_path):
+  path = tmp_path / 'file'
+  files.write_safetensors(path, _TENSORS, {'key': 'value'})
+  data = path.read_bytes()
+  for old, new in ((b'value', b'valve'), (data[-1:], b'\x7f')):
+    place = data.rindex(old)
+    path.write_bytes(data[:place] + new + data[place + len(old) :])
+    with pytest.raises(errors.UserError, match='SHA-256'):
+      files.read_safetensors(path)
+
+
+@pytest.mark.parametrize(
+  'header',
+  [
+    {'a': {'dtype': 'F32', 'shape': [2**40, 2**40], 'data_offsets': [0, 8]}},
+    {'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 2**62]}},
+    {'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [8, 0]}},
+    {'a': {'dtype': 'X', 'shape': [2], 'data_offsets': [0, 8]}},
+    {'a': {'dtype': 'F8_E4M3', 'shape': [9], 'data_offsets': [0, 9]}},
+    {'a': 7},
+  ],
+)
+def test_damaged_headers(tmp_path, header):
+  text = json.dumps(header).encode()
+  path = tmp_path / 'file'
+  path.write_bytes(struct.pack('<Q', len(text)) + text + bytes(8))
+  with pytest.raises(errors.UserError, match='readable') as raised:
+    files.read_safetensors(path)
+  assert '\n' not in str(raised.value)
+
+
+def test_nothing_partial_is_left(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('before')
+  with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+    temporary.write_text('half')
+    raise RuntimeError
+  assert path.read_text() == 'before'
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_place(tmp_path):
+  with pytest.raises(errors.UserError, match='cannot be written'):
+    files.write_safetensors(tmp_path / 'none' / 'file', _TENSORS, {})
+
+
+def test_files_of_others_are_not_sealed(tmp_path):
+  path = tmp_path / 'file'
+  safetensors_numpy.save_file({'a': np.ones(2)}, path)
+  assert not files.read_safetensors(path).sealed

@@ -1,0 +1,50 @@
+"""A small NFNet, its parameters and its files, for all tests of weights."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from nfnets import models, weights
+from nfnets.weights import tree
+from tests.golden import fill
+
+NAME = 'nfnet_f0'
+OPTIONS: dict[str, Any] = {
+  'width': 0.125,
+  'depth': (1, 1, 1, 1),
+  'group_size': 16,
+  'num_classes': 10,
+  'test_size': 32,
+}
+
+
+def params(name: str = NAME, **options: Any) -> tree.Nested:
+  """Filled parameters of a model, the tiny one by default."""
+  if name == NAME:
+    options = {**OPTIONS, **options}
+  config = models.create_model(name, **options).config
+  wanted = tree.expected(config).params
+  return tree.unflatten(
+    {path: fill.fill(path, wanted[path].shape) for path in wanted}
+  )
+
+
+def save(
+  path: pathlib.Path,
+  layout: str = 'nfnets',
+  class_names: Sequence[str] = (),
+  eval_preset: str | None = None,
+  **options: Any,
+) -> None:
+  """Writes the tiny model's file."""
+  options = {**OPTIONS, **options}
+  weights.save(
+    path,
+    params(**options),
+    {},
+    NAME,
+    layout,
+    class_names=class_names,
+    eval_preset=eval_preset,
+    **options,
+  )
