@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import benchmark_peers, crops, pipeline, sources
+from nfnets.data import benchmark_peers, crops, pipeline, places, pool, sources
 
 HEIGHT, WIDTH = 375, 500
 """ImageNet's usual size, pixels."""
@@ -48,8 +48,9 @@ def write_photographs(folder: pathlib.Path, seed: int = 0) -> None:
   from sklearn import datasets
 
   rng = np.random.default_rng(seed)
+  photographs = datasets.load_sample_images().images
   for number in range(_NUM_FILES):
-    photograph = datasets.load_sample_images().images[number % 2]
+    photograph = photographs[number % 2]
     top = rng.integers(photograph.shape[0] - HEIGHT + 1)
     left = rng.integers(photograph.shape[1] - WIDTH + 1)
     cut = photograph[top : top + HEIGHT, left : left + WIDTH, ::-1]
@@ -85,7 +86,7 @@ def measure(
   Returns:
     The ceiling, our pipeline, and the peers, the missing ones with a reason.
   """
-  threads = num_threads or pipeline.available_cores()
+  threads = num_threads or pool.available_cores()
   settings = (batch_size, image_size, threads)
   with contextlib.ExitStack() as stack:
     folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -135,7 +136,7 @@ def _in_turn(
 def _bare_seconds(source: sources.Source, count: int, image_size: int) -> float:
   """One thread, the files already in memory: decode, crop, resize."""
   files = [source[i]['image'] for i in range(len(source))]
-  draws = pipeline.crop_draws(0, 0, len(files))
+  draws = places.crop_draws(0, 0, len(files))
   out = np.empty((image_size, image_size, 3), np.uint8)
   start = time.perf_counter()
   for i in range(count):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import crops, images, pipeline, progress, sources, unreadable
+from nfnets.data import crops, images, pool, progress, sources, unreadable
 
 _SHOWN_CLASSES = 8
 _SAMPLE_SIZE = 144
@@ -102,9 +102,9 @@ def _examine_each(
       return unreadable.Unreadable(error.id, error.reason)
 
   chunk = 1024  # Else the pool would hold as many futures as there are images.
-  with futures.ThreadPoolExecutor(pipeline.available_cores()) as pool:
+  with futures.ThreadPoolExecutor(pool.available_cores()) as threads:
     for start in range(0, len(indices), chunk):
-      yield from pool.map(examine_one, indices[start : start + chunk])
+      yield from threads.map(examine_one, indices[start : start + chunk])
 
 
 def samples(source: sources.Source, count: int) -> tuple[np.ndarray, list[str]]:

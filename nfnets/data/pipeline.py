@@ -1,25 +1,23 @@
 """Sources to batches: batch k is a pure function of (seed, k).
 
-Every random number of a training batch comes from Philox, a counter-based
-generator, at a counter that is the example's place in the run. So neither
-threads, worker processes, hosts nor the step at which a run is resumed change
-what batch k holds.
+So neither threads, worker processes, hosts nor the step at which a run is
+resumed change what batch k holds; see `places` for how.
 """
 
 import dataclasses
-import functools
-import itertools
-import os
-from collections.abc import Callable
-from concurrent import futures
 
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import batches, crops, images, sources, unreadable
-
-# What the two halves of Philox's key tell apart besides the seed.
-_CROPS, _ORDER = 0, 1
+from nfnets.data import (
+  batches,
+  crops,
+  images,
+  places,
+  pool,
+  sources,
+  unreadable,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +60,7 @@ class _TrainBatch:
     source, rows = self.slice.source, self.slice.rows
     first = self.slice.first(number)
     indices = self._indices(first)
-    draws = crop_draws(self.seed, first, rows)
+    draws = places.crop_draws(self.seed, first, rows)
     batch = self.slice.blank()
 
     def fill(row: int) -> list[unreadable.Unreadable]:
@@ -81,15 +79,17 @@ class _TrainBatch:
       )
       return found
 
-    return batches.Made(batch, _in_threads(fill, rows, self.slice.num_threads))
+    return batches.Made(
+      batch, pool.in_threads(fill, rows, self.slice.num_threads)
+    )
 
   def _indices(self, first: int) -> list[int]:
     """The examples at the run's places from `first` on."""
     length = len(self.slice.source)
-    epochs, places = np.divmod(first + np.arange(self.slice.rows), length)
+    epochs, indices = np.divmod(first + np.arange(self.slice.rows), length)
     return [
-      int(epoch_order(self.seed, epoch, length)[place])
-      for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True)
+      int(places.epoch_order(self.seed, epoch, length)[index])
+      for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True)
     ]
 
 
@@ -129,7 +129,9 @@ class _EvalBatch:
       return []
 
     real = int(batch['mask'].sum())
-    return batches.Made(batch, _in_threads(fill, real, self.slice.num_threads))
+    return batches.Made(
+      batch, pool.in_threads(fill, real, self.slice.num_threads)
+    )
 
 
 def train_batches(
@@ -275,65 +277,7 @@ def _slice(
   if not 0 <= index < count:
     raise ValueError(f'process {index} of {count}')
   rows = batch_size // count
-  threads = num_threads or max(1, available_cores() // max(1, num_workers))
+  threads = num_threads or max(1, pool.available_cores() // max(1, num_workers))
   return _Slice(
     source, batch_size, rows, index * rows, image_size, threads, policy
   )
-
-
-def available_cores() -> int:
-  """The CPU cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-@functools.lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-  """The permutation int64[length] in which an epoch visits the examples."""
-  bits = np.random.Philox(key=[seed, _ORDER], counter=[0, epoch, 0, 0])
-  return np.random.Generator(bits).permutation(length)
-
-
-def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
-  """What the crops at consecutive places of the run are drawn from.
-
-  Philox yields four numbers per counter, so place n owns the counters from
-  n * DRAWS_PER_CROP / 4 on, and its numbers depend on (seed, n) alone.
-
-  Returns:
-    float64[count, crops.DRAWS_PER_CROP], uniform in [0, 1).
-  """
-  counter = first * (crops.DRAWS_PER_CROP // 4)
-  bits = np.random.Philox(key=[seed, _CROPS], counter=[counter, 0, 0, 0])
-  shape = (count, crops.DRAWS_PER_CROP)
-  return np.random.Generator(bits).random(shape)
-
-
-@functools.cache
-def _pool(num_threads: int) -> futures.ThreadPoolExecutor:
-  """The decoding threads of this process, shared by all batches."""
-  return futures.ThreadPoolExecutor(num_threads, 'nfnets-decode')
-
-
-def _in_threads(
-  fill: Callable[[int], list[unreadable.Unreadable]],
-  rows: int,
-  num_threads: int,
-) -> list[unreadable.Unreadable]:
-  """Calls fill(0) ... fill(rows - 1), returns what they found in that order."""
-  counter = itertools.count()
-  found: dict[int, list[unreadable.Unreadable]] = {}
-
-  def drain() -> None:
-    # next() of a count is atomic: threads share the rows as they come free.
-    while (row := next(counter)) < rows:
-      if entries := fill(row):
-        found[row] = entries
-
-  pool = _pool(num_threads)
-  drains = [pool.submit(drain) for _ in range(min(num_threads, rows))]
-  futures.wait(drains)
-  for future in drains:
-    future.result()
-  return [entry for row in sorted(found) for entry in found[row]]

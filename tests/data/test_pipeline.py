@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.data import pipeline, sources
+from nfnets.data import pipeline, places, sources
 from tests.data import pictures
 
 KEYS = ('image', 'label', 'mask')
@@ -115,25 +115,8 @@ def test_seed_changes_order_and_crops(folder):
   source = folder_source(folder)
   one, other = train(source, seed=3)[0], train(source, seed=4)[0]
   assert (one['label'] != other['label']).any()
-  draws = [pipeline.crop_draws(seed, 0, 4) for seed in (3, 4)]
+  draws = [places.crop_draws(seed, 0, 4) for seed in (3, 4)]
   assert (draws[0] != draws[1]).all()
-
-
-def test_seeds_do_not_share_epochs():
-  # As they would if the epoch's number were added to the seed.
-  orders = {
-    tuple(pipeline.epoch_order(seed, epoch, 30))
-    for seed in range(5)
-    for epoch in range(5)
-  }
-  assert len(orders) == 25
-
-
-def test_draws_depend_on_the_place_alone():
-  whole = pipeline.crop_draws(7, 0, 50)
-  np.testing.assert_array_equal(whole[20:33], pipeline.crop_draws(7, 20, 13))
-  assert 0 <= whole.min() and whole.max() < 1
-  assert len(np.unique(whole)) == whole.size
 
 
 def test_a_source_smaller_than_the_batch_wraps():
@@ -213,7 +196,3 @@ def test_evaluation_is_in_order_and_ends():
   assert rows[-1]['mask'].tolist() == [True, True, False, False]
   with pytest.raises(IndexError, match='3'):
     batches[3]
-
-
-def test_available_cores_is_positive():
-  assert pipeline.available_cores() >= 1

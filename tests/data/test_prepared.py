@@ -100,13 +100,13 @@ def test_unprepared_says_where_it_looked_and_how_to_prepare(
 
   monkeypatch.setattr(socket.socket, 'connect', no_network)
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
-  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  monkeypatch.setenv('HOME', str(tmp_path / 'me'))
   with pytest.raises(errors.UserError) as caught:
     sources.load_source('cifar10', 'train')
   message = str(caught.value)
   assert '\n' not in message
   assert f'{tmp_path}/cifar10' in message
-  assert f'{tmp_path}/home/tensorflow_datasets/cifar10' in message
+  assert f'{tmp_path}/me/tensorflow_datasets/cifar10' in message
   assert f'tfds build cifar10 --data_dir={tmp_path}' in message
   with pytest.raises(errors.UserError, match='train/n01440764.*manual'):
     sources.load_source('imagenet2012', 'train')

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as pil_image
 
 from nfnets import errors
-from nfnets.data import images, pipeline, sources
+from nfnets.data import images, pipeline, places, sources
 from tests.data import pictures
 
 
@@ -53,7 +53,7 @@ def test_the_next_readable_example_takes_the_place(tmp_path):
     with open(order[place], 'wb'):
       pass
   batches = train(source, batch_size=10)
-  indices = pipeline.epoch_order(0, 0, 10)
+  indices = places.epoch_order(0, 0, 10)
   wanted = {4: 6, 5: 6, 9: 0}
   labels = [source.labels[wanted.get(i, i)] for i in indices.tolist()]
   assert batches[0]['label'].tolist() == labels
