@@ -135,9 +135,10 @@ def _train(settings: Sequence[str], folder: pathlib.Path) -> None:
       [*command, f'--workdir={folder}'], stdout=file, stderr=subprocess.STDOUT
     )
   if run.returncode:
+    said = log.read_text().strip().rpartition('\n')[2]
     raise errors.UserError(
-      f'the run in {folder} ended with status {run.returncode}: {log} says'
-      ' why; the same command goes on where it stopped'
+      f'the run in {folder} ended with status {run.returncode} ({said}); all'
+      ' that it said is in output.txt there'
     )
 
 
