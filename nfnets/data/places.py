@@ -21,8 +21,7 @@ _CROPS, _ORDER = 0, 1
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
   """The permutation int64[length] in which an epoch visits the examples."""
-  bits = np.random.Philox(key=[seed, _ORDER], counter=[0, epoch, 0, 0])
-  return np.random.Generator(bits).permutation(length)
+  return _generator(seed, _ORDER, (0, epoch, 0, 0)).permutation(length)
 
 
 def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
@@ -35,6 +34,14 @@ def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
     float64[count, crops.DRAWS_PER_CROP], uniform in [0, 1).
   """
   counter = first * (crops.DRAWS_PER_CROP // 4)
-  bits = np.random.Philox(key=[seed, _CROPS], counter=[counter, 0, 0, 0])
-  shape = (count, crops.DRAWS_PER_CROP)
-  return np.random.Generator(bits).random(shape)
+  generator = _generator(seed, _CROPS, (counter, 0, 0, 0))
+  return generator.random((count, crops.DRAWS_PER_CROP))
+
+
+def _generator(
+  seed: int, use: int, counter: tuple[int, int, int, int]
+) -> np.random.Generator:
+  # As lists, seeds from 2**63 on would be rounded to floating point.
+  key = np.array([seed, use], np.uint64)
+  bits = np.random.Philox(key=key, counter=np.array(counter, np.uint64))
+  return np.random.Generator(bits)
