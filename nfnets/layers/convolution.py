@@ -75,10 +75,19 @@ def conv2d(
   geometry = convolution_cpu.Geometry(
     stride, _pads(inputs, kernel, stride, padding), groups
   )
-  forced = _forced.value
-  if forced == 'plain':
-    return convolution_cpu.plain(inputs, kernel, geometry)
-  return _conv2d(geometry, forced, inputs, kernel)
+  with jax.named_scope(_scope(kernel, stride, groups)):
+    if _forced.value == 'plain':
+      return convolution_cpu.plain(inputs, kernel, geometry)
+    return _conv2d(geometry, _forced.value, inputs, kernel)
+
+
+def _scope(kernel: jax.Array, stride: int, groups: int) -> str:
+  """The kind of convolution, as profiles name it."""
+  height, width = kernel.shape[:2]
+  kind = f'conv2d_{height}x{width}'
+  if groups > 1:
+    kind += '_grouped'
+  return f'{kind}_stride{stride}' if stride > 1 else kind
 
 
 def _pads(

@@ -47,7 +47,8 @@ def standardize_weight(
   """
   if epsilon not in get_args(Epsilon):
     raise ValueError(f"epsilon is {epsilon!r}, expected 'floor' or 'additive'")
-  return _standardize(epsilon, weight, gain)
+  with jax.named_scope('standardize'):
+    return _standardize(epsilon, weight, gain)
 
 
 # XLA's derivative of mean and variance walks the columns of a large kernel

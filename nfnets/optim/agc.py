@@ -129,7 +129,8 @@ def adaptive_grad_clip(
     clipped, units = jnp.zeros((), jnp.float32), 0
     for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
       if applies[i]:
-        grads[i], above = _clip(grad, weight, clipping, eps)
+        with jax.named_scope('agc'):
+          grads[i], above = _clip(grad, weight, clipping, eps)
         clipped += jnp.sum(above, dtype=jnp.float32)
         units += above.size
     share = clipped / max(units, 1)

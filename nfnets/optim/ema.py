@@ -35,4 +35,5 @@ def ema_update(
       return value
     return (old + rate * (value - old)).astype(old.dtype)
 
-  return jax.tree.map(update, ema, new)
+  with jax.named_scope('ema'):
+    return jax.tree.map(update, ema, new)

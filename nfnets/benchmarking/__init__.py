@@ -1,0 +1,1 @@
+"""What `python -m nfnets.benchmark` measures and how."""
