@@ -9,16 +9,7 @@ import numpy as np
 
 from nfnets import errors, models
 from nfnets.models import config as model_config
-from nfnets.weights import (
-  class_names,
-  deepmind,
-  files,
-  hub,
-  metadata,
-  timm,
-  timm_names,
-  tree,
-)
+from nfnets.weights import class_names, metadata, sources, timm, tree
 
 # Settings that may differ between a file and the model that takes it: none of
 # them changes what an evaluated network computes.
@@ -26,19 +17,6 @@ _FREE = frozenset((
     'name', 'num_classes', 'train_size', 'test_size', 'crop_pct', 'crop_mode',
     'drop_rate', 'stochdepth_rate', 'remat', 'head_init', 'skip_gain_init',
 ))  # fmt: skip
-
-
-class Source(NamedTuple):
-  """What a file holds, before it is compared with a model."""
-
-  path: str  # as the user gave it, for messages
-  layout: str  # 'nfnets', 'deepmind' or 'timm'
-  params: tree.Flat  # by the names of the layout
-  state: tree.Flat
-  name: str | None  # of the model, where the file or the id tells it
-  options: dict[str, Any] = {}  # of create_model, where the file tells them
-  class_names: tuple[str, ...] = ()
-  eval_preset: str | None = None
 
 
 class Loaded(NamedTuple):
@@ -81,7 +59,7 @@ def load(
       the model: the first few arrays by name, both shapes, and the model that
       the file fits.
   """
-  source = read(path, name)
+  source = sources.read(path, name)
   _check_name(source, name, overrides)
   options = _options(source, name, reset_head, overrides)
   model = models.create_model(name, **options)
@@ -113,7 +91,7 @@ def load_model(
   Raises:
     UserError: as `load`; or the file does not tell which model it fits.
   """
-  source = read(path, name)
+  source = sources.read(path, name)
   name = name or source.name or _guess_name(source)
   _check_name(source, name, overrides)
   overrides.setdefault('num_classes', tree.num_classes(source.params))
@@ -134,65 +112,30 @@ def load_model(
   )
 
 
-def read(path: str | pathlib.Path, name: str | None = None) -> Source:
-  """Reads a file of any layout as it is.
-
-  Args:
-    path: as `load` takes it.
-    name: of the model, to compare the published md5 of a DeepMind file.
-
-  Returns:
-    The arrays and what else the file tells.
-
-  Raises:
-    UserError: the file cannot be read, is damaged or unsafe.
-  """
-  told, shown = None, str(path)
-  if not pathlib.Path(path).exists() and hub.model_name(shown):
-    told = timm_names.our_name(hub.model_name(shown) or '')
-    path = hub.fetch(shown)
-  file = pathlib.Path(path)
-  kind = files.kind(file)
-  if kind == 'directory':
-    raise errors.UserError(
-      f'{path}: a directory; python -m nfnets.convert {path} FILE --to=nfnets '
-      'exports the checkpoint of a training run'
-    )
-  if kind == 'pickle':
-    trees = deepmind.read(file, name)
-    return Source(shown, 'deepmind', *trees, told)
-  contents = files.read_safetensors(file)
-  if not metadata.is_ours(contents.metadata):
-    return Source(shown, 'timm', contents.tensors, {}, told)
-  header = metadata.parse(contents, shown)
-  parts = metadata.split(contents.tensors)
-  return Source(
-    shown,
-    'nfnets',
-    *parts,
-    header.name,
-    header.options,
-    header.class_names,
-    header.eval_preset,
-  )
-
-
-def _check_name(source: Source, name: str, overrides: dict[str, Any]) -> None:
+def _check_name(
+  source: sources.Source, name: str, overrides: dict[str, Any]
+) -> None:
   """Raises if the file says that it is of another model."""
   if source.name in (None, name):
     return
   # Shapes say more than the name, where they differ.
   model = models.create_model(name, **overrides)
   if source.layout == 'nfnets':
-    wanted = tree.expected(model.config)
-    tree.check(source.params, wanted.params, source.path, name, 'nfnets')
+    tree.check(
+      source.params,
+      tree.expected(model.config).params,
+      source.path,
+      name,
+      source.layout,
+      source.name,
+    )
   raise errors.UserError(
     f'{source.path}: holds {source.name}, not {name}; ask for {source.name}'
   )
 
 
 def _options(
-  source: Source, name: str, reset_head: bool, overrides: dict[str, Any]
+  source: sources.Source, name: str, reset_head: bool, overrides: dict[str, Any]
 ) -> dict[str, Any]:
   """The options of create_model that the file and the caller agree on."""
   written = dict(source.options)
@@ -205,7 +148,10 @@ def _options(
 
 
 def _check_agreement(
-  source: Source, name: str, written: dict[str, Any], options: dict[str, Any]
+  source: sources.Source,
+  name: str,
+  written: dict[str, Any],
+  options: dict[str, Any],
 ) -> None:
   theirs = dataclasses.asdict(models.create_model(name, **written).config)
   ours = dataclasses.asdict(models.create_model(name, **options).config)
@@ -218,7 +164,7 @@ def _check_agreement(
 
 
 def fit(
-  source: Source, model: models.Model, reset_head: bool
+  source: sources.Source, model: models.Model, reset_head: bool
 ) -> tuple[tree.Flat, tree.Flat]:
   """The file's arrays by our names, if they are exactly the model's.
 
@@ -281,7 +227,7 @@ def _new_head(model: models.Model, wanted: tree.Flat) -> tree.Flat:
 
 
 def _refit(
-  source: Source, config: model_config.ModelConfig, params: tree.Flat
+  source: sources.Source, config: model_config.ModelConfig, params: tree.Flat
 ) -> tree.Flat:
   if source.layout != 'timm':
     raise errors.UserError(
@@ -293,7 +239,7 @@ def _refit(
   return timm.refit_from_timm(params)
 
 
-def _guess_name(source: Source) -> str:
+def _guess_name(source: sources.Source) -> str:
   found = tree.find_models(source.params, source.layout)
   if len(found) == 1:
     return found[0]

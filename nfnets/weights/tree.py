@@ -21,7 +21,7 @@ Flat = dict[str, Any]
 Nested = dict[str, dict[str, Any]]
 
 _HEAD = re.compile(r'[^/]+/~/linear/[wb]|head\.fc\.(weight|bias)')
-_SHOWN = 4
+_SHOWN = 3  # of each kind of fault, in a message
 
 
 class Expected(NamedTuple):
@@ -82,11 +82,11 @@ def check(flat: Flat, wanted: Flat, what: str, model: str, layout: str) -> None:
     what: the file, for the message.
     model: the model's name, for the message.
     layout: 'timm' or another, whose names these are.
+    told: the model that the file says it is of.
 
   Raises:
-    UserError: an array is missing, surplus or has another shape or is not of
-      floating-point numbers. Names the first few with both shapes, and the
-      model that the arrays fit, if any.
+    UserError: an array is missing, surplus or of another shape. Names the first
+      few with both shapes, and the model that the arrays fit, if any.
   """
   missing = sorted(wanted.keys() - flat.keys())
   surplus = sorted(flat.keys() - wanted.keys())
@@ -98,15 +98,24 @@ def check(flat: Flat, wanted: Flat, what: str, model: str, layout: str) -> None:
   if not (missing or surplus or misshapen):
     return
   faults = [
-    f'{path} is {_shape(flat[path])} in the file and '
-    f'{_shape(wanted[path])} in the model'
-    for path in misshapen
-  ]
-  faults += [f'{path} {_shape(wanted[path])} is missing' for path in missing]
-  faults += [f'{path} {_shape(flat[path])} is surplus' for path in surplus]
+    _first('of another shape', [
+      f'{path} is {_shape(flat[path])} in the file and '
+      f'{_shape(wanted[path])} in the model'
+      for path in misshapen
+    ]),
+    _first('missing', [f'{k} {_shape(wanted[k])}' for k in missing]),
+    _first('surplus', [f'{k} {_shape(flat[k])}' for k in surplus]),
+  ]  # fmt: skip
+  found = [told] if told else find_models(flat, layout)
+  remedy = 'it fits no model of python -m nfnets.models'
+  if all(is_head(path) for path in misshapen + missing + surplus):
+    size = num_classes(flat)
+    keep = f'num_classes={size} keeps it, ' if size else ''
+    remedy = f'the head is another: {keep}reset_head=True makes a new one'
+  elif fits := [name for name in found if name != model]:
+    remedy = f'the file fits {" or ".join(fits)}'
   raise errors.UserError(
-    f'{what}: does not fit {model}: {_first(faults)}; '
-    + _remedy(flat, misshapen + missing + surplus, model, layout)
+    f'{what}: does not fit {model}: {"; ".join(filter(None, faults))}; {remedy}'
   )
 
 
@@ -114,21 +123,12 @@ def _shape(array: Any) -> str:
   return str(list(array.shape))
 
 
-def _first(faults: list[str]) -> str:
-  rest = len(faults) - _SHOWN
-  return ', '.join(faults[:_SHOWN]) + (f' and {rest} more' if rest > 0 else '')
-
-
-def _remedy(flat: Flat, faulty: Iterable[str], model: str, layout: str) -> str:
-  """What the user can do, as the end of the message."""
-  if all(is_head(path) for path in faulty):
-    size = num_classes(flat)
-    keep = f'num_classes={size} keeps it, ' if size else ''
-    return f'the head is another: {keep}reset_head=True makes a new one'
-  fits = [name for name in find_models(flat, layout) if name != model]
-  if fits:
-    return f'the file fits {" or ".join(fits)}'
-  return 'it fits no model of python -m nfnets.models'
+def _first(what: str, faults: list[str]) -> str:
+  """'5 missing: a, b, c, ...', or nothing."""
+  if not faults:
+    return ''
+  more = ', ...' if len(faults) > _SHOWN else ''
+  return f'{len(faults)} {what}: {", ".join(faults[:_SHOWN])}{more}'
 
 
 def num_classes(flat: Flat) -> int:
