@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +73,14 @@ def expected(config: model_config.ModelConfig) -> Expected:
   return Expected(flatten(params), flatten(state))
 
 
-def check(flat: Flat, wanted: Flat, what: str, model: str, layout: str) -> None:
+def check(
+  flat: Flat,
+  wanted: Flat,
+  what: str,
+  model: str,
+  layout: str,
+  told: str | None = None,
+) -> None:
   """Raises unless `flat` holds exactly the arrays of `wanted`.
 
   Args:
