@@ -16,7 +16,7 @@ def mixup(
 
   Args:
     key: PRNG key of this pair.
-    images: float32[2, H, W, C], the pair.
+    images: uint8 or float32[2, H, W, C], the pair.
     labels: float32[2, K], their (one-hot) labels.
     alpha: both parameters of the Beta distribution, > 0; published 0.2.
 
@@ -28,7 +28,7 @@ def mixup(
     arXiv:1710.09412, section 2.
   """
   share = _beta(key, alpha)
-  return _mix(share, images), _mix(share, labels)
+  return _mix(share, images.astype(jnp.float32)), _mix(share, labels)
 
 
 def cutmix(
@@ -42,7 +42,7 @@ def cutmix(
 
   Args:
     key: PRNG key of this pair.
-    images: float32[2, H, W, C], the pair.
+    images: uint8 or float32[2, H, W, C], the pair.
     labels: float32[2, K], their (one-hot) labels.
     alpha: both parameters of the Beta distribution, > 0; published 1, where
       p is uniform.
@@ -60,7 +60,8 @@ def cutmix(
   columns = _inside(column_key, side, width)
   box = rows[:, None, None] & columns[None, :, None]
   share = rows.sum() * columns.sum() / (height * width)
-  return jnp.where(box, images[0], images[1]), _mix(share, labels)
+  image = jnp.where(box, images[0], images[1]).astype(jnp.float32)
+  return image, _mix(share, labels)
 
 
 def _beta(key: jax.Array, alpha: float) -> jax.Array:

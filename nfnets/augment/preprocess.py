@@ -18,9 +18,9 @@ from jax.typing import DTypeLike
 from nfnets.augment import mixing
 from nfnets.augment import randaugment as randaugment_lib
 
-# (key, float32[n, H, W, 3]) -> float32[n, H, W, 3]
+# (key, levels[n, H, W, 3]) -> uint8[n, H, W, 3]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
-# (key, index, float32[n, H, W, 3], float32[n, K]) -> the first axis gone
+# (key, index, levels[n, H, W, 3], float32[n, K]) -> the first axis gone
 Mix = Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -96,7 +96,7 @@ def make_preprocess(
 
   References:
     Brock et al., High-Performance Large-Scale Image Recognition Without
-    Normalization, arXiv:2102.06171, section 4.2 and appendix A.1.
+    Normalization, arXiv:2102.06171, appendix A.
   """
   for alpha in (mixup_alpha, cutmix_alpha):
     if alpha is not None and alpha <= 0:
@@ -111,7 +111,6 @@ def make_preprocess(
   ) -> tuple[jax.Array, jax.Array]:
     key = jax.random.fold_in(key, index)
     flip_key, mix_key, augment_key = jax.random.split(key, 3)
-    images = images.astype(jnp.float32)
     if flip:
       images = _flip(flip_key, images)
     if augment_before_mix:
@@ -155,7 +154,7 @@ def _make_augment(
   layers, magnitude = randaugment
 
   def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-    augmented = jax.vmap(
+    return jax.vmap(
       functools.partial(
         randaugment_lib.randaugment,
         layers=layers,
@@ -166,7 +165,6 @@ def _make_augment(
       jax.random.split(key, images.shape[0]),
       jnp.clip(images, 0, 255).astype(jnp.uint8),
     )
-    return augmented.astype(jnp.float32)
 
   return augment
 

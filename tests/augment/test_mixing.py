@@ -83,3 +83,14 @@ def test_extreme_shares_give_back_an_image(share, monkeypatch):
   expected = images[0 if share else 1]
   np.testing.assert_allclose(image, expected, atol=2e-5)
   np.testing.assert_array_equal(label, LABELS[0 if share else 1])
+
+
+@pytest.mark.parametrize('mix', [mixing.mixup, mixing.cutmix])
+def test_bytes_are_mixed_as_levels(mix):
+  bits = jax.random.bits(jax.random.key(1), (2, 4, 4, 3), jnp.uint8)
+  image, _ = mix(jax.random.key(0), bits, LABELS, alpha=1.0)
+  expected, _ = mix(
+    jax.random.key(0), bits.astype(jnp.float32), LABELS, alpha=1.0
+  )
+  assert image.dtype == jnp.float32
+  np.testing.assert_array_equal(image, expected)
