@@ -231,10 +231,13 @@ def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
   prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
   near = difflib.get_close_matches(name, ['digits', *sorted(prepared)], n=1)
   guess = f' (did you mean {near[0]!r}?)' if near else ''
-  where = f'--data_dir={roots[0]} --file_format=array_record'
+  # Not `tfds build`, which needs Apache Beam even where it is not used.
   how = (
     'prepare it in an environment of its own: pip install tensorflow'
-    f' tensorflow-datasets; tfds build {name} {where}'
+    ' tensorflow-datasets importlib_resources && python -c "import'
+    f" tensorflow_datasets as tfds; tfds.builder('{name}',"
+    f" data_dir='{roots[0]}', file_format='array_record')"
+    '.download_and_prepare()"'
   )
   if name == 'imagenet2012':
     how = (

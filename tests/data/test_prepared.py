@@ -107,7 +107,7 @@ def test_unprepared_says_where_it_looked_and_how_to_prepare(
   assert '\n' not in message
   assert f'{tmp_path}/cifar10' in message
   assert f'{tmp_path}/me/tensorflow_datasets/cifar10' in message
-  assert f'tfds build cifar10 --data_dir={tmp_path}' in message
+  assert f"tfds.builder('cifar10', data_dir='{tmp_path}', file" in message
   with pytest.raises(errors.UserError, match='train/n01440764.*manual'):
     sources.load_source('imagenet2012', 'train')
 
