@@ -7,6 +7,7 @@ python -m nfnets.benchmark data [...]
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 import sys
 from typing import Any
@@ -18,26 +19,26 @@ _DEFAULT_SIZE = 'the training size of the model'
 
 def main() -> int:
   """Reads the command line and measures."""
-  options = _parser().parse_args()
-  return options.run(options)
+  arguments = sys.argv[1:]
+  if arguments[:1] == ['data']:
+    return _run_data(_data_parser().parse_args(arguments[1:]))
+  return _run_models(_model_parser().parse_args(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _model_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    prog='python -m nfnets.benchmark', description=__doc__.splitlines()[0]
+    prog='python -m nfnets.benchmark',
+    description='Forward pass and train step of networks: time, rate, memory,'
+    ' and where the time goes. "python -m nfnets.benchmark data" measures the'
+    ' input pipeline instead (--help after it shows its options).',
   )
-  commands = parser.add_subparsers(required=True, metavar='model | data')
-  _add_model_options(
-    commands.add_parser('model', help='forward pass and train step')
+  parser.add_argument(
+    'models',
+    nargs='*',
+    default=['nfnet_f0'],
+    metavar='MODEL',
+    help='(default: nfnet_f0)',
   )
-  _add_data_options(
-    commands.add_parser('data', help='images per second of the input pipeline')
-  )
-  return parser
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('models', nargs='+', metavar='MODEL')
   parser.add_argument(
     '--size',
     type=_positive,
@@ -60,6 +61,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     metavar='N',
     help='times that each program runs, all in turn (default: %(default)s)',
   )
+  _add_choices(parser)
+  return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+  """What else is measured, and what comes out."""
   parser.add_argument(
     '--vs', choices=('timm',), help='a peer that takes turns with ours'
   )
@@ -81,14 +88,15 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     help='keep the profile there, for TensorBoard or Perfetto',
   )
   parser.add_argument(
-    '--json',
-    metavar='FILE',
-    help="a record per line; '-' writes them in place of the text",
+    '--json', action='store_true', help='a record per line in place of text'
   )
-  parser.set_defaults(run=_run_models)
 
 
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
+def _data_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m nfnets.benchmark data',
+    description='Images per second of the input pipeline, in turn with others.',
+  )
   parser.add_argument('--size', type=_positive, default=224, metavar='PIXELS')
   parser.add_argument('--batch', type=_positive, default=64, metavar='N')
   parser.add_argument(
@@ -102,7 +110,10 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     metavar='PYTHON[,PYTHON]',
     help='interpreters that have tensorflow and torch (default: this one)',
   )
-  parser.set_defaults(run=_run_data)
+  parser.add_argument(
+    '--json', action='store_true', help='a record per line in place of text'
+  )
+  return parser
 
 
 def _positive(text: str) -> int:
@@ -143,21 +154,10 @@ def _run_models(options: argparse.Namespace) -> int:
         trace=options.trace,
         **overrides,
       )
-      _write(record | {'lowering': options.lowering, **overrides}, options.json)
+      record |= {'lowering': options.lowering, **overrides}
+      text = [json.dumps(record)] if options.json else report.lines(record)
+      print(*text, sep='\n', flush=True)
   return 0
-
-
-def _write(record: dict[str, Any], destination: str | None) -> None:
-  """Prints a record, or adds it to a file."""
-  from nfnets.benchmarking import report
-
-  if destination == '-':
-    print(json.dumps(record), flush=True)
-    return
-  print(*report.lines(record), sep='\n', flush=True)
-  if destination:
-    with open(destination, 'a') as file:
-      file.write(json.dumps(record) + '\n')
 
 
 def _run_data(options: argparse.Namespace) -> int:
@@ -172,8 +172,19 @@ def _run_data(options: argparse.Namespace) -> int:
     peer_python=options.peer_python,
   )
   for rate in rates:
-    print(f'{rate.name:24} {rate.images_per_second:8.0f} images/s', rate.reason)
+    text = (
+      f'{rate.name:24} {rate.images_per_second:8.0f} images/s {rate.reason}'
+    )
+    print(json.dumps(_rate_record(rate)) if options.json else text.rstrip())
   return 0
+
+
+def _rate_record(rate: Any) -> dict[str, Any]:
+  """JSON has no NaN: what was not measured is null."""
+  record = rate._asdict()
+  if math.isnan(rate.images_per_second):
+    record['images_per_second'] = None
+  return record
 
 
 if __name__ == '__main__':

@@ -37,8 +37,10 @@ def part_of(scopes: str) -> str:
   Args:
     scopes: as in HLO metadata, 'jit(f)/NFNet/nf_block/conv0/conv2d_1x1/dot'.
   """
+  # The outermost scope stands in brackets: 'jit(f)/transpose(jvp(agc))/mul'.
+  path = re.sub(r'[()]+', '/', f'/{scopes}/')
   for name, pattern in _PARTS:
-    found = re.search(pattern, scopes + '/')
+    found = re.search(pattern, path)
     if found:
       return found.group(1) if name == 'convolution' else name
   return OTHER
@@ -58,14 +60,14 @@ def scopes_by_operation(text: str) -> dict[str, str]:
       computation = header.group(1)
     elif instruction := _INSTRUCTION.match(line):
       name = instruction.group(1)
-      found = _SCOPES.search(line)
-      scopes[name] = found.group(1) if found else ''
+      named = _SCOPES.search(line)
+      scopes[name] = named.group(1) if named else ''
       inside[computation].append(scopes[name])
       if called := _CALLS.search(line):
         calls[name] = called.group(1)
-  for name, called in calls.items():
+  for name, body in calls.items():
     if part_of(scopes[name]) == OTHER:
-      known = [s for s in inside[called] if part_of(s) != OTHER]
+      known = [s for s in inside[body] if part_of(s) != OTHER]
       scopes[name] = known[0] if known else scopes[name]
   return scopes
 

@@ -152,12 +152,9 @@ def train_step(
     ema_decay=0.99999 if published else None,
     dtype=workload.dtype,
   )
+  params, net_state = jax.device_put(random_params(model, workload.size))
   state = devices.replicate(
-    state_lib.from_params(
-      *jax.device_put(random_params(model, workload.size)),
-      optimizer,
-      ema=published,
-    )
+    state_lib.from_params(params, net_state, optimizer, ema=published)
   )
   batch = _raw_batch(workload, augment.images_per_example)
   made = _compile(step, state, batch)

@@ -1,4 +1,4 @@
-"""timm's counterpart of a model on PyTorch, in a process of its own.
+"""A model's counterpart in timm, on PyTorch, in a process of its own.
 
 Two thread pools in one process would get in each other's way. The child runs
 one measurement for each line it is sent, and answers with its seconds.
@@ -21,7 +21,7 @@ _CLIPPING = 0.01
 
 
 def counterpart(name: str) -> str:
-  """timm's name of a model of ours.
+  """The name that timm has for a model of ours.
 
   Args:
     name: of `models.list_models()`.
