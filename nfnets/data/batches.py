@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import unreadable
+from nfnets.data import unreadable, workers
 
 Batch = dict[str, np.ndarray]
 """'image' uint8[b, S, S, 3], 'label' int32[b], 'mask' bool[b]."""
@@ -87,7 +87,7 @@ class Batches:
       options = grain.MultiprocessingOptions(
         num_workers=self._num_workers, per_worker_buffer_size=1
       )
-      dataset = dataset.mp_prefetch(options)
+      dataset = dataset.mp_prefetch(options, workers.start)
     return BatchIterator(iter(dataset), self._num_workers > 0, self._ledger)
 
 
