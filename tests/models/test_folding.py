@@ -1,0 +1,58 @@
+"""Folded networks compute what the original ones do."""
+
+import jax
+import numpy as np
+import pytest
+
+from nfnets import errors, models
+from nfnets.layers import convolution
+from nfnets.models import folding
+from tests.golden import fill
+from tests.models import filled
+
+# Share of the standard deviation, as the docstring of `fold` states.
+TOLERANCE = 1e-5
+SMALL = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
+CASES = {
+  'nfnet': ('nfnet_f0', SMALL),
+  'backbone': ('nfnet_f0', {**SMALL, 'num_classes': 0}),
+  'timm': ('test_nfnet', {}),
+  'resnet': ('nf_resnet50', {'depth': (1, 1, 1, 1), 'width': 0.25}),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_logits_and_endpoints_stay(case):
+  name, options = CASES[case]
+  model = models.create_model(name, **options)
+  params = filled.params(model)
+  folded_model = models.create_model(name, **options, folded=True)
+  folded = folding.fold(params, model.config)
+  assert jax.tree.map(np.shape, folded) == jax.tree.map(
+    lambda leaf: leaf.shape, filled.shapes(folded_model)
+  )
+  assert not any('gain' in values for values in folded.values())
+  wanted = _outputs(model, params)
+  found = _outputs(folded_model, folded)
+  assert wanted.keys() == found.keys()
+  for key, value in wanted.items():
+    error = np.abs(found[key] - value).max() / value.std()
+    assert error < TOLERANCE, (key, error)
+
+
+def _outputs(model, params):
+  apply = jax.jit(model.apply, static_argnums=4)
+  with convolution.lowering('plain'):
+    (logits, endpoints), _ = apply(params, {}, None, fill.image(2, 48), False)
+  return {'logits': np.asarray(logits)} | {
+    key: np.asarray(value) for key, value in endpoints.items()
+  }
+
+
+def test_what_cannot_be_folded():
+  model = models.create_model('nfnet_f0', **SMALL, folded=True)
+  with pytest.raises(errors.UserError, match='folded already'):
+    folding.fold(filled.shapes(model), model.config)
+  model = models.create_model('resnet50')
+  with pytest.raises(errors.UserError, match='no standardized convolution'):
+    folding.fold(filled.shapes(model), model.config)

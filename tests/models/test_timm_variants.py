@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from nfnets import models
+from nfnets.models import timm_variants
+from nfnets.weights import timm as timm_layout
+from tests import helpers
+from tests.golden import fill
+from tests.models import filled
+
+# Tensors and parameters, as counted in timm 1.0.31.
+COUNTS = {
+  'nfnet_l0': (221, 35_074_488),
+  'eca_nfnet_l0': (185, 24_143_924),
+  'eca_nfnet_l1': (341, 41_407_728),
+  'eca_nfnet_l2': (497, 56_722_348),
+  'eca_nfnet_l3': (653, 72_036_968),
+  'test_nfnet': (93, 383_080),
+  'timm_nf_regnet_b0': (228, 8_764_288),
+  'timm_nf_regnet_b1': (280, 10_223_984),
+  'timm_nf_regnet_b2': (306, 14_314_608),
+  'timm_nf_regnet_b3': (345, 18_593_832),
+  'timm_nf_regnet_b4': (410, 30_210_816),
+  'timm_nf_regnet_b5': (514, 49_741_728),
+  'timm_nf_resnet26': (89, 15_995_176),
+  'timm_nf_resnet50': (161, 25_557_032),
+  'timm_nf_resnet101': (314, 44_549_160),
+  'timm_nf_seresnet26': (121, 17_395_976),
+  'timm_nf_seresnet50': (225, 28_088_024),
+  'timm_nf_seresnet101': (446, 49_326_872),
+  'timm_nf_ecaresnet26': (97, 15_995_220),
+  'timm_nf_ecaresnet50': (177, 25_557_118),
+  'timm_nf_ecaresnet101': (347, 44_549_331),
+}
+GOLDEN = {
+  'dm_nfnet_f0@64': (
+    'nfnet_f0',
+    {'activation': 'gelu_erf', 'ws_epsilon': 'additive'},
+  ),
+  'nf_resnet50@64': ('timm_nf_resnet50', {}),
+  'nf_regnet_b1@64': ('timm_nf_regnet_b1', {}),
+}
+
+
+def test_every_variant_is_counted():
+  assert sorted(COUNTS) == sorted(timm_variants.VARIANTS)
+
+
+@pytest.mark.parametrize(('name', 'expected'), COUNTS.items())
+def test_counts(name, expected):
+  model = models.create_model(name)
+  assert (len(filled.names(model)), filled.count(model)) == expected
+
+
+def _timm_value(name, shape):
+  """The value that golden/README.md gives an entry of timm's state dict."""
+  value = fill.fill(name, shape)
+  if name.endswith('gain'):
+    return value
+  if len(shape) == 4:
+    value = value * np.sqrt(np.prod(shape[:-1]) / np.prod(shape[1:]))
+  elif len(shape) == 2:
+    value = value * np.sqrt(shape[0] / shape[1])
+  return value.astype(np.float32)
+
+
+def _params(model):
+  shapes = filled.shapes(model)
+  flat = {
+    f'{module}/{name}': leaf.shape
+    for module, leaves in shapes.items()
+    for name, leaf in leaves.items()
+  }
+  params = {module: {} for module in shapes}
+  places = timm_layout.layouts(flat, model.config)
+  for path, (name, layout) in places.items():
+    module, _, leaf = path.rpartition('/')
+    value = _timm_value(name, layout.timm_shape(flat[path]))
+    params[module][leaf] = layout.from_timm(value)
+  return params
+
+
+@pytest.mark.parametrize('key', GOLDEN)
+def test_logits_are_timms(key):
+  golden = helpers.golden()['timm'][key]
+  name, options = GOLDEN[key]
+  model = models.create_model(name, **options)
+  logits = filled.logits(model, golden['size'], _params(model))
+  filled.assert_golden(logits, golden)
+
+
+def test_a_network_without_skip_gains_starts_as_its_shortcuts():
+  config = models.create_model('nfnet_l0').config
+  assert not config.skip_gain
+  assert config.skip_gain_init == 0.0
