@@ -29,7 +29,7 @@ def start(workdir, *options, devices=4):
   )
 
 
-def finish(process, timeout=120):
+def finish(process, timeout=300):
   try:
     output, _ = process.communicate(timeout=timeout)
   except subprocess.TimeoutExpired:
@@ -115,28 +115,34 @@ def test_a_signal_to_the_program(tmp_path, number):
   assert newest.step == stopped
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one_with_two_devices(tmp_path):
+def start_two(workdir, *options):
+  """Two processes of one run, with options of their own."""
   port = str(random.randrange(20_000, 60_000))
   several = ['--processes=2', f'--port={port}']
+  return [
+    start(workdir, *several, f'--process={i}', *own, devices=1)
+    for i, own in enumerate(options)
+  ]
 
-  def both(*options):
-    group = [
-      start(tmp_path / 'two', *several, f'--process={i}', *own, devices=1)
-      for i, own in enumerate(options)
-    ]
-    try:
-      return [finish(process) for process in group]
-    finally:
-      for process in group:
-        process.kill()
 
+def finish_all(processes):
+  try:
+    return [finish(process) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_two_processes_equal_one_with_two_devices(tmp_path, number):
   # One process is asked to stop; both stop at the same step.
-  ends = both([], ['--term=5'])
-  assert [status for status, _ in ends] == [143, 143], ends
+  ends = finish_all(start_two(tmp_path / 'two', [], [f'--signal={number}:5']))
+  assert [status for status, _ in ends] == [143, 128 + number], ends
   stopped = {output.split('ended at ')[1] for _, output in ends}
   assert len(stopped) == 1, ends
-  assert [status for status, _ in both([], [])] == [0, 0]
+  ends = finish_all(start_two(tmp_path / 'two', [], []))
+  assert [status for status, _ in ends] == [0, 0], ends
   status, output = finish(start(tmp_path / 'one', devices=2))
   assert status == 0, output
   two, one = (
@@ -149,15 +155,19 @@ def test_two_processes_equal_one_with_two_devices(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_with_two_configs_do_not_start(tmp_path):
+  ends = finish_all(start_two(tmp_path, ['--config=a'], ['--config=b']))
+  for status, output in ends:
+    assert status == 1, output
+    assert 'error: the config of process [1] is not' in output
+    assert 'Traceback' not in output
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_the_other_process_ends_when_one_dies(tmp_path):
-  port = str(random.randrange(20_000, 60_000))
-  several = ['--processes=2', f'--port={port}', '--steps=1000']
-  processes = [
-    start(
-      tmp_path, *several, '--batch_seconds=0.1', f'--process={i}', devices=1
-    )
-    for i in range(2)
-  ]
+  own = ['--steps=1000', '--batch_seconds=0.1']
+  processes = start_two(tmp_path, own, own)
   while not (tmp_path / 'checkpoints' / '4').exists():
     assert processes[0].poll() is None, processes[0].stdout.read()
     time.sleep(0.1)

@@ -1,7 +1,8 @@
 """A whole run of the tiny network, also as a program that tests can kill.
 
 python -m tests.training.tiny_run WORKDIR [--steps=N] [--kill=save:K|batch:K]
-    [--batch_seconds=S] [--processes=N --process=I --port=P] [--term=K]
+    [--batch_seconds=S] [--processes=N --process=I --port=P]
+    [--signal=NUMBER:K] [--config=TEXT]
 """
 
 import argparse
@@ -9,7 +10,6 @@ import contextlib
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from nfnets import cli
 from nfnets.training import (
   checkpoint,
   devices,
@@ -130,7 +131,8 @@ def main() -> int:
   parser.add_argument('workdir', type=pathlib.Path)
   parser.add_argument('--steps', type=int, default=STEPS)
   parser.add_argument('--kill')
-  parser.add_argument('--term', type=int)
+  parser.add_argument('--signal', default=':')
+  parser.add_argument('--config', default='')
   parser.add_argument('--batch_seconds', type=float, default=0.0)
   parser.add_argument('--processes', type=int)
   parser.add_argument('--process', type=int)
@@ -140,6 +142,8 @@ def main() -> int:
     devices.initialize_distributed(
       f'127.0.0.1:{options.port}', options.processes, options.process
     )
+  devices.check_same(options.config, 'the config')
+  kind, when = options.signal.split(':')
   where, _, number = (options.kill or '').partition(':')
   if where == 'save':
     _die_when_committing(int(number))
@@ -148,8 +152,8 @@ def main() -> int:
     time.sleep(options.batch_seconds)
     if where == 'batch' and batch == int(number):
       os.kill(os.getpid(), signal.SIGKILL)
-    if options.term == batch:
-      os.kill(os.getpid(), signal.SIGTERM)
+    if when == str(batch):
+      os.kill(os.getpid(), int(kind))
 
   with contextlib.ExitStack() as stack:
     if devices.is_primary():
@@ -164,4 +168,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  cli.run(main)
