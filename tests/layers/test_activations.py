@@ -34,7 +34,7 @@ def test_gelu_is_the_tanh_form_and_gelu_erf_the_exact_one():
     activations.get('gelu').function(x),
     0.5 * x * (1 + np.tanh(inner)),
     rtol=helpers.RTOL_REDUCTION,
-    atol=1e-7,
+    atol=1e-6,
   )
   np.testing.assert_allclose(
     activations.get('gelu_erf').function(x),
