@@ -2,6 +2,8 @@
 
 import re
 
+from nfnets import models
+
 
 def timm_name(name: str) -> str | None:
   """The name that timm has for a model of ours; None where it has none.
@@ -18,8 +20,8 @@ def timm_name(name: str) -> str | None:
 
 def our_name(name: str) -> str | None:
   """The model of ours that timm calls `name`, None where there is none."""
-  if name.startswith('dm_nfnet_f'):
-    return name.removeprefix('dm_')
-  if name.startswith(('nf_resnet', 'nf_seresnet', 'nf_ecaresnet', 'nf_regnet')):
-    return f'timm_{name}'
-  return name if timm_name(name) == name else None
+  candidates = (name, f'timm_{name}', name.removeprefix('dm_'))
+  for ours in candidates:
+    if ours in models.list_models() and timm_name(ours) == name:
+      return ours
+  return None

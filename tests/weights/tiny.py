@@ -18,10 +18,13 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def params(name: str = NAME, **options: Any) -> tree.Nested:
-  """Filled parameters of a model, the tiny one by default."""
-  if name == NAME:
-    options = {**OPTIONS, **options}
+def params(**options: Any) -> tree.Nested:
+  """Filled parameters of the tiny model."""
+  return full_params(NAME, **{**OPTIONS, **options})
+
+
+def full_params(name: str, **options: Any) -> tree.Nested:
+  """Filled parameters of any model."""
   config = models.create_model(name, **options).config
   wanted = tree.expected(config).params
   return tree.unflatten(

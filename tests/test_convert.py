@@ -1,0 +1,87 @@
+"""python -m nfnets.convert: every layout, from files and from runs."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from nfnets import convert, errors, weights
+from nfnets.layers import convolution
+from nfnets.weights import tree
+from tests.golden import fill
+from tests.weights import tiny
+
+_TOLERANCE = 1e-5  # of the logits' standard deviation
+
+
+def _run(monkeypatch, *arguments):
+  monkeypatch.setattr(sys, 'argv', ['convert', *map(str, arguments)])
+  return convert.main()
+
+
+def _logits(loaded, images):
+  apply = jax.jit(loaded.model.apply, static_argnums=4)
+  with convolution.lowering('plain'):
+    outputs = apply(loaded.params, loaded.state, None, images, False)
+  return np.asarray(outputs[0][0])
+
+
+@pytest.fixture
+def source(tmp_path):
+  path = tmp_path / 'source'
+  tiny.save(path, class_names=list('abcdefghij'), eval_preset='timm')
+  return path
+
+
+@pytest.mark.parametrize('layout', ['nfnets', 'deepmind', 'timm'])
+def test_layouts(monkeypatch, source, tmp_path, layout):
+  target = tmp_path / 'target'
+  _run(monkeypatch, source, target, f'--to={layout}')
+  params, _ = weights.load(target, tiny.NAME, **tiny.OPTIONS)
+  for path, value in tree.flatten(tiny.params()).items():
+    assert tree.flatten(params)[path].tobytes() == value.tobytes()
+
+
+def test_folded_keeps_everything_but_the_gains(monkeypatch, source, tmp_path):
+  _run(monkeypatch, source, tmp_path / 'target', '--to=folded')
+  before = weights.load_model(source)
+  after = weights.load_model(tmp_path / 'target')
+  assert after.model.config.folded
+  assert after.class_names == before.class_names
+  assert after.eval_preset == 'timm'
+  images = fill.image(2, 32)
+  wanted = _logits(before, images)
+  np.testing.assert_allclose(
+    _logits(after, images), wanted, atol=_TOLERANCE * wanted.std()
+  )
+
+
+def test_program(monkeypatch, source, tmp_path):
+  target = tmp_path / 'target'
+  _run(monkeypatch, source, target, '--to=stablehlo')
+  program = export.deserialize(bytearray(target.read_bytes()))
+  assert program.platforms == ('cpu', 'cuda', 'tpu')
+  loaded = weights.load_model(source)
+  for batch in (1, 3):
+    images = fill.image(batch, 32)
+    wanted = _logits(loaded, images)
+    np.testing.assert_allclose(
+      program.call(images), wanted, atol=_TOLERANCE * wanted.std()
+    )
+
+
+def test_what_a_user_can_get_wrong(monkeypatch, source, tmp_path):
+  target = tmp_path / 'target'
+  for arguments, message in (
+    ((tmp_path / 'none', target), 'no such file'),
+    ((source, tmp_path / 'none' / 'target'), 'no such directory'),
+    ((tmp_path, target), 'no checkpoint'),
+    ((source, target, '--model=nfnet_f1'), 'file fits nfnet_f0'),
+  ):
+    with pytest.raises(errors.UserError, match=message):
+      _run(monkeypatch, *arguments, '--to=nfnets')
+    assert not target.exists()
+  with pytest.raises(SystemExit):
+    _run(monkeypatch, source, target, '--to=onnx')

@@ -1,0 +1,180 @@
+"""timm's layout: names, bits and logits."""
+
+import math
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from nfnets import errors, models, weights
+from nfnets.layers import convolution
+from nfnets.weights import catalogue, timm, timm_names, tree
+from tests import helpers
+from tests.golden import fill
+from tests.weights import tiny
+
+_TIMM_NAMES = [n for n in models.list_models() if timm_names.timm_name(n)]
+
+
+def _fill_as_golden(name, shape):
+  """The value of a tensor of timm's in golden.json (see its README)."""
+  value = fill.fill(name, shape)
+  if name.endswith('gain') or len(shape) < 2:
+    return value
+  if len(shape) == 2:
+    return value * np.float32(math.sqrt(shape[0] / shape[1]))
+  scale = math.sqrt(np.prod(shape[:-1]) / np.prod(shape[1:]))
+  return value * np.float32(scale)
+
+
+def _state_dict(name):
+  """Filled tensors by timm's names, of timm's shapes."""
+  config = models.create_model(name).config
+  wanted = tree.expected(config).params
+  return {
+    theirs: _fill_as_golden(theirs, layout.timm_shape(wanted[path].shape))
+    for path, (theirs, layout) in timm.layouts(wanted, config).items()
+  }
+
+
+def _logits(model, params, images):
+  apply = jax.jit(model.apply, static_argnums=4)
+  # Quick to compile, most of all for the many small groups of RegNets.
+  with convolution.lowering('plain'):
+    return np.asarray(apply(params, {}, None, images, False)[0][0])
+
+
+def test_names_both_ways():
+  assert timm_names.timm_name('nfnet_f0') == 'dm_nfnet_f0'
+  assert timm_names.timm_name('timm_nf_regnet_b0') == 'nf_regnet_b0'
+  for name in ('nfnet_f7', 'nfnet_f0+', 'nf_resnet50', 'nf_regnet_b1'):
+    assert timm_names.timm_name(name) is None
+  for name in _TIMM_NAMES:
+    assert timm_names.our_name(timm_names.timm_name(name)) == name
+  for name in ('nfnet_f0', 'dm_nfnet_f7', 'resnet50', 'vit_base_patch16_224'):
+    assert timm_names.our_name(name) is None
+
+
+@pytest.mark.parametrize(
+  ('golden', 'name'),
+  [
+    ('dm_nfnet_f0@64', 'nfnet_f0'),
+    ('nf_resnet50@64', 'timm_nf_resnet50'),
+    ('nf_regnet_b1@64', 'timm_nf_regnet_b1'),
+  ],
+)
+def test_names_and_shapes_are_timms(golden, name):
+  config = models.create_model(name).config
+  wanted = tree.expected(config).params
+  found = {
+    f'{theirs} {layout.timm_shape(wanted[path].shape)}'
+    for path, (theirs, layout) in timm.layouts(wanted, config).items()
+  }
+  assert found == set(helpers.golden()['timm'][golden]['names'])
+
+
+@pytest.mark.parametrize(
+  'name', ['test_nfnet', 'timm_nf_regnet_b0', 'timm_nf_ecaresnet26']
+)
+def test_file_of_timm_to_here_and_back_is_bitwise(tmp_path, name):
+  tensors = _state_dict(name)
+  safetensors_numpy.save_file(tensors, tmp_path / 'timm', {'format': 'pt'})
+  params, state = weights.load(tmp_path / 'timm', name)
+  weights.save(tmp_path / 'back', params, state, name, layout='timm')
+  back = safetensors_numpy.load_file(tmp_path / 'back')
+  assert back.keys() == tensors.keys()
+  for key, value in tensors.items():
+    assert back[key].shape == value.shape
+    assert back[key].tobytes() == value.tobytes()
+  # The file tells its model by its tensors alone.
+  assert weights.load_model(tmp_path / 'timm').model.config.name == name
+  assert weights.load_model(tmp_path / 'timm').eval_preset == 'timm'
+
+
+@pytest.mark.parametrize('name', ['timm_nf_regnet_b1', 'timm_nf_resnet50'])
+def test_golden_logits(tmp_path, name):
+  golden = helpers.golden()['timm'][f'{timm_names.timm_name(name)}@64']
+  path = tmp_path / 'file'
+  safetensors_numpy.save_file(_state_dict(name), path)
+  params, _ = weights.load(path, name)
+  logits = _logits(models.create_model(name), params, fill.image(2, 64))
+  atol = helpers.RTOL_FRAMEWORK * golden['logits_std']
+  np.testing.assert_allclose(logits[:, :8], golden['logits'], atol=atol)
+
+
+@pytest.mark.slow
+def test_golden_logits_of_dm_nfnet_need_refit_and_erf(tmp_path):
+  golden = helpers.golden()['timm']['dm_nfnet_f0@64']
+  path = tmp_path / 'file'
+  safetensors_numpy.save_file(_state_dict('nfnet_f0'), path)
+  atol = helpers.RTOL_FRAMEWORK * golden['logits_std']
+  loaded = weights.load_model(path, refit=True)
+  assert loaded.model.config.activation == 'gelu_erf'
+  logits = _logits(loaded.model, loaded.params, fill.image(2, 64))
+  np.testing.assert_allclose(logits[:, :8], golden['logits'], atol=atol)
+  params, _ = weights.load(path, 'nfnet_f0')
+  logits = _logits(models.create_model('nfnet_f0'), params, fill.image(2, 64))
+  assert np.abs(logits[:, :8] - golden['logits']).max() > 100 * atol
+
+
+def test_refit_gives_timms_filters(tmp_path):
+  """Both ways, against the model that carries timm's epsilon instead."""
+  path = tmp_path / 'file'
+  tiny.save(path, 'timm')
+  params, _ = weights.load(path, tiny.NAME, refit=True, **tiny.OPTIONS)
+  images = fill.image(2, 64)
+  ours = models.create_model(tiny.NAME, **tiny.OPTIONS)
+  theirs = models.create_model(tiny.NAME, **tiny.OPTIONS, ws_epsilon='additive')
+  wanted = _logits(theirs, tiny.params(), images)
+  found = _logits(ours, params, images)
+  np.testing.assert_allclose(found, wanted, atol=1e-5 * wanted.std())
+
+  weights.save(path, params, {}, tiny.NAME, 'timm', refit=True, **tiny.OPTIONS)
+  back, _ = weights.load(path, tiny.NAME, **tiny.OPTIONS)
+  for key, value in tree.flatten(tiny.params()).items():
+    np.testing.assert_allclose(
+      tree.flatten(back)[key], value, rtol=helpers.RTOL_ELEMENTWISE
+    )
+
+
+def test_refit_is_for_files_of_timm(tmp_path):
+  path = tmp_path / 'file'
+  tiny.save(path)
+  with pytest.raises(errors.UserError, match='refit=True is for files of timm'):
+    weights.load(path, tiny.NAME, refit=True)
+
+
+def test_networks_that_timm_has_not(tmp_path):
+  # Of the same shapes, and something else computed with them.
+  params = tiny.full_params('nf_regnet_b0')
+  with pytest.raises(errors.UserError, match='timm has no such network'):
+    weights.save(tmp_path / 'file', params, {}, 'nf_regnet_b0', layout='timm')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', _TIMM_NAMES)
+def test_timm_loads_what_is_saved(tmp_path, name):
+  torch = pytest.importorskip('torch')
+  stub = 'torchvision._meta_registrations'
+  sys.modules.setdefault(stub, types.ModuleType(stub))
+  timm_lib = pytest.importorskip('timm')
+  if catalogue.ROWS[name].parameters > 150e6:
+    pytest.skip('as the smaller ones, and gigabytes')
+  from safetensors import torch as safetensors_torch
+
+  path = tmp_path / 'file'
+  weights.save(path, tiny.full_params(name), {}, name, layout='timm')
+  with torch.device('meta'):
+    net = timm_lib.create_model(timm_names.timm_name(name))
+  tensors = safetensors_torch.load_file(path)
+  net.load_state_dict(tensors, strict=True, assign=True)
+  back = {k: v.numpy() for k, v in net.state_dict().items()}
+  safetensors_numpy.save_file(back, tmp_path / 'back')
+  params, _ = weights.load(tmp_path / 'back', name)
+  wanted = tree.flatten(weights.load(path, name)[0])
+  for key, value in tree.flatten(params).items():
+    assert value.tobytes() == wanted[key].tobytes()
