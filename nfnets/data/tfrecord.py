@@ -71,18 +71,18 @@ class RecordFiles:
       with open(path, 'rb', buffering=0) as file:
         file.seek(offset)
         length = _read_length(file.read(_HEADER.size), path, offset)
-        data = file.read(length + _CHECKSUM.size)
+        data = file.read(length)
+        checksum = file.read(_CHECKSUM.size)
     except OSError as error:
       raise _cannot_read(path, error) from error
-    if len(data) < length + _CHECKSUM.size:
+    if len(checksum) < _CHECKSUM.size:
       raise _truncated(path, offset)
-    payload = data[:length]
-    if masked_crc(payload) != _CHECKSUM.unpack_from(data, length)[0]:
+    if masked_crc(data) != _CHECKSUM.unpack(checksum)[0]:
       raise errors.UserError(
         f'{path}: the record at byte {offset} is corrupt: its checksum does not'
         ' match; copy or prepare the file again'
       )
-    return payload
+    return data
 
 
 def _read_length(header: bytes, path: str, offset: int) -> int:
