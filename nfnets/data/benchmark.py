@@ -119,6 +119,22 @@ def measure(
   return [Rate(name, rate) for name, rate in rates.items()] + missing
 
 
+def lines(rates: list[Rate]) -> list[str]:
+  """The results as a table, each beside ours."""
+  ours = next(rate for rate in rates if rate.name == _OURS).images_per_second
+  rows = []
+  for rate in rates:
+    if rate.reason:
+      rows.append(f'{rate.name:12} not measured: {rate.reason}')
+      continue
+    share = ours / rate.images_per_second
+    rows.append(
+      f'{rate.name:12} {rate.images_per_second:7.0f} images/s'
+      f'   {_OURS} is {share:5.2f} times as fast'
+    )
+  return rows
+
+
 def _in_turn(
   contestants: dict[str, Callable[[int], float]], rounds: int, seconds: float
 ) -> dict[str, float]:

@@ -40,6 +40,19 @@ def test_measures_ours_and_says_why_peers_are_missing(monkeypatch):
     assert 'No such file' in found[peer].reason
 
 
+def test_lines_compare_with_ours():
+  rates = [
+    benchmark.Rate('ceiling', 1000.0),
+    benchmark.Rate('nfnets', 900.0),
+    benchmark.Rate('tf.data', float('nan'), 'no module'),
+  ]
+  assert benchmark.lines(rates) == [
+    'ceiling         1000 images/s   nfnets is  0.90 times as fast',
+    'nfnets           900 images/s   nfnets is  1.00 times as fast',
+    'tf.data      not measured: no module',
+  ]
+
+
 @pytest.mark.parametrize('peer', benchmark_peers.PEERS)
 @pytest.mark.slow
 def test_peers_make_batches_of_crops(peer, tmp_path, monkeypatch):
