@@ -171,11 +171,10 @@ def _run_data(options: argparse.Namespace) -> int:
     rounds=options.rounds,
     peer_python=options.peer_python,
   )
-  for rate in rates:
-    text = (
-      f'{rate.name:24} {rate.images_per_second:8.0f} images/s {rate.reason}'
-    )
-    print(json.dumps(_rate_record(rate)) if options.json else text.rstrip())
+  lines = benchmark.lines(rates)
+  if options.json:
+    lines = [json.dumps(_rate_record(rate)) for rate in rates]
+  print(*lines, sep='\n')
   return 0
 
 
