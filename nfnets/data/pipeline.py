@@ -167,8 +167,9 @@ def train_batches(
     scaled_decoding: see `crops.random_resized_crop`.
     num_threads: that decode, in each process that makes batches; all the cores
       that there are (shared among the workers) by default.
-    num_workers: processes that make the batches; 0 makes them here. Threads
-      alone keep about a dozen cores busy.
+    num_workers: processes that make the batches; 0 makes them here, which is
+      best while threads do: they hold Python's lock for 0.03 ms of the 1.1 ms
+      that a JPEG of 500x375 takes, enough for about thirty cores.
     strict: whether an unreadable image is an error. If not, it is named once,
       counted, and the next readable example takes its place.
     max_unreadable_share: of the source's examples; more are an error.
