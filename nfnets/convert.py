@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--model', metavar='NAME', help='where the file does not tell its model'
   )
+  _add_run_arguments(parser)
+  _add_refit_arguments(parser)
+  return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
   run = parser.add_argument_group('of a training run')
   run.add_argument(
     '--ema',
@@ -70,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     help='the averaged weights, where the run kept them (default)',
   )
   run.add_argument('--step', type=int, help='the checkpoint (default: newest)')
+
+
+def _add_refit_arguments(parser: argparse.ArgumentParser) -> None:
   refit = parser.add_argument_group(
     "dm_nfnet of timm, which standardizes filters by another epsilon; GELU's"
     ' erf stays: activation=gelu_erf here'
@@ -84,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     action='store_true',
     help='with --to=timm: change the gains so that filters are the same there',
   )
-  return parser
 
 
 def load_run(

@@ -190,10 +190,13 @@ def _make_probabilities(
   import jax
 
   from nfnets.augment import preprocess
+  from nfnets.models import registry as models
 
   config = loaded.model.config
 
-  def probabilities(params, state, images):
+  def probabilities(
+    params: models.Params, state: models.State, images: jax.Array
+  ) -> jax.Array:
     inputs = preprocess.normalize(images, config.mean, config.std)
     (logits, _), _ = loaded.model.apply(params, state, None, inputs, False)
     return jax.nn.softmax(logits)

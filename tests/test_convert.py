@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from jax import export
 
+from nfnets import config as config_lib
 from nfnets import convert, errors, weights
 from nfnets.layers import convolution
+from nfnets.training import checkpoint
 from nfnets.weights import tree
 from tests.golden import fill
 from tests.weights import tiny
@@ -70,6 +72,44 @@ def test_program(monkeypatch, source, tmp_path):
     np.testing.assert_allclose(
       program.call(images), wanted, atol=_TOLERANCE * wanted.std()
     )
+
+
+def _settings():
+  settings = config_lib.flatten(config_lib.base())
+  settings |= {'dataset': 'digits', 'data.eval_preset': 'timm'}
+  settings |= {'data.image_size': 24, 'data.eval_size': 32}
+  options = {k: v for k, v in tiny.OPTIONS.items() if k in ('width', 'depth')}
+  settings |= {f'model.{key}': value for key, value in options.items()}
+  return settings | {'model.group_size': 16, 'model.remat': True}
+
+
+def test_training_run_and_its_average(monkeypatch, tmp_path):
+  params = tiny.params()
+  average = jax.tree.map(lambda x: x * np.float32(0.5), params)
+  saved = {'params': params, 'state': {}, 'ema_params': average}
+  checkpoints = checkpoint.Checkpointer(
+    tmp_path / 'run' / 'checkpoints', config=_settings()
+  )
+  checkpoints.save(1, saved)
+  checkpoints.save(2, jax.tree.map(lambda x: x + np.float32(1), saved))
+  checkpoints.close()
+  for options, wanted in (
+    (('--step=1',), average),
+    (('--step=1', '--no-ema'), params),
+    ((), jax.tree.map(lambda x: x + np.float32(1), average)),
+  ):
+    _run(
+      monkeypatch, tmp_path / 'run', tmp_path / 'out', '--to=nfnets', *options
+    )
+    loaded = weights.load_model(tmp_path / 'out')
+    for path, value in tree.flatten(wanted).items():
+      found = tree.flatten(loaded.params)[path]
+      assert found.tobytes() == np.asarray(value).tobytes()
+    config = loaded.model.config
+    assert config.width == tiny.OPTIONS['width'] and not config.remat
+    assert (config.train_size, config.test_size) == (24, 32)
+    assert loaded.eval_preset == 'timm'
+    assert loaded.class_names == tuple('0123456789')
 
 
 def test_what_a_user_can_get_wrong(monkeypatch, source, tmp_path):
