@@ -13,13 +13,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import resources
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import benchmark_peers, crops, pipeline, places, pool, sources
+from nfnets.data import (
+  benchmark_peers,
+  crops,
+  images,
+  pipeline,
+  places,
+  pool,
+  sources,
+)
 
 HEIGHT, WIDTH = 375, 500
 """ImageNet's usual size, pixels."""
@@ -45,10 +54,13 @@ def write_photographs(folder: pathlib.Path, seed: int = 0) -> None:
 
   They are 77 KB on average (ImageNet's are 110 KB), in two folders of classes.
   """
-  from sklearn import datasets
-
   rng = np.random.default_rng(seed)
-  photographs = datasets.load_sample_images().images
+  # Not by scikit-learn's own function, which needs Pillow.
+  stored = resources.files('sklearn.datasets.images')
+  photographs = [
+    images.decode(stored.joinpath(name).read_bytes())
+    for name in ('china.jpg', 'flower.jpg')
+  ]
   for number in range(_NUM_FILES):
     photograph = photographs[number % 2]
     top = rng.integers(photograph.shape[0] - HEIGHT + 1)
