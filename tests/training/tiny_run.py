@@ -75,6 +75,7 @@ class Program:
     batches: Batches | None = None,
     eval_batches: Batches | None = None,
     every: int = 4,
+    log_every: int = 2,
     eval_every: int | None = None,
     stream: Any = None,
   ) -> loop.Outcome:
@@ -102,7 +103,7 @@ class Program:
           checkpointer=saver,
           reporter=reporter,
           total_steps=steps,
-          log_every=2,
+          log_every=log_every,
           eval_every=eval_every or every,
           checkpoint_every=every,
           metrics=restored.metrics if restored else None,
