@@ -56,13 +56,28 @@ def _probabilities(loaded, name):
 
 
 def test_json_has_the_probabilities_of_apply(monkeypatch, capsys, weights_file):
+  loaded = _check_photos(monkeypatch, capsys, weights_file)
+  assert loaded.class_names[9] == 'name 9'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', ['deepmind', 'timm'])
+def test_filled_f0(monkeypatch, capsys, tmp_path, layout):
+  path = tmp_path / 'F0_haiku.npz'
+  weights.save(path, tiny.full_params('nfnet_f0'), {}, 'nfnet_f0', layout)
+  loaded = _check_photos(monkeypatch, capsys, path)
+  assert loaded.class_names[0] == 'tench'
+
+
+def _check_photos(monkeypatch, capsys, path):
+  """Compares predict on both photographs with model.apply."""
   status, out, _ = _run(
-    monkeypatch, capsys, '--weights', weights_file, '--json', _PHOTOS
+    monkeypatch, capsys, '--weights', path, '--json', _PHOTOS
   )
   assert status == 0
   found = json.loads(out)
   assert [row['image'] for row in found] == [str(_PHOTOS / n) for n in _NAMES]
-  loaded = weights.load_model(weights_file)
+  loaded = weights.load_model(path)
   for name, row in zip(_NAMES, found, strict=True):
     wanted = _probabilities(loaded, name)
     assert len(row['predictions']) == 5
@@ -70,9 +85,10 @@ def test_json_has_the_probabilities_of_apply(monkeypatch, capsys, weights_file):
       np.testing.assert_allclose(
         guess['probability'], wanted[guess['label']], rtol=1e-5
       )
-      assert guess['name'] == f'name {guess["label"]}'
+      assert guess['name'] == loaded.class_names[guess['label']]
     best = [guess['label'] for guess in row['predictions']]
     assert best == np.argsort(-wanted)[:5].tolist()
+  return loaded
 
 
 def test_unreadable_images_are_skipped_and_counted(

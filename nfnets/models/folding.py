@@ -15,11 +15,10 @@ def fold(
 ) -> dict[str, dict[str, Any]]:
   """Bakes standardization, gains and gammas into plain convolutions.
 
-  The result is for the same model made with `folded=True`, whose logits are
-  those of the original up to the rounding of one more product: at most 1e-5
-  of their standard deviation in float32 (measured: 2e-6 on F0). Endpoints are
-  the same too, and so is the pooled vector. It may run on the host or inside a
-  jitted function.
+  The result is for the same model made with `folded=True`. Its logits are those
+  of the original but for rounding: within 1e-5 of their standard deviation in
+  float32 (2e-6 on F0), and the endpoints, the pooled vector among them, within
+  2e-5 of theirs. It may run on the host or inside a jitted function.
 
   Args:
     params: {module: {name: array}}, as `model.init` makes them.

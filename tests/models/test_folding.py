@@ -10,8 +10,9 @@ from nfnets.models import folding
 from tests.golden import fill
 from tests.models import filled
 
-# Share of the standard deviation, as the docstring of `fold` states.
-TOLERANCE = 1e-5
+# Shares of the standard deviation, as the docstring of `fold` states.
+TOLERANCE = {'logits': 1e-5}
+ENDPOINT_TOLERANCE = 2e-5
 SMALL = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
 CASES = {
   'nfnet': ('nfnet_f0', SMALL),
@@ -37,7 +38,7 @@ def test_logits_and_endpoints_stay(case):
   assert wanted.keys() == found.keys()
   for key, value in wanted.items():
     error = np.abs(found[key] - value).max() / value.std()
-    assert error < TOLERANCE, (key, error)
+    assert error < TOLERANCE.get(key, ENDPOINT_TOLERANCE), (key, error)
 
 
 def _outputs(model, params):
