@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -42,37 +43,15 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   source, eval_source = _load_sources(config)
   length = assemble.lengths(config, len(source))
   model = assemble.make_model(config, source.num_classes)
-  settings = config_lib.flatten(config)
-  devices.check_same(json.dumps(settings), 'the config')
+  schedule = assemble.make_schedule(config, length)
+  optimizer = assemble.make_optimizer(config, schedule)
+  preprocess = assemble.make_preprocess(config, model)
   with contextlib.ExitStack() as stack:
-    if devices.is_primary():
-      stack.enter_context(workdir_lib.claim(workdir))
-      _check_config_file(workdir / _CONFIG_FILE, settings)
-    devices.barrier('workdir')
-    schedule = assemble.make_schedule(config, length)
-    optimizer = assemble.make_optimizer(config, schedule)
-    checkpointer = stack.enter_context(
-      contextlib.closing(
-        checkpoint.Checkpointer(
-          workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=settings
-        )
-      )
-    )
+    stack.enter_context(_claimed(config, workdir))
+    checkpointer = stack.enter_context(_checkpointer(config, workdir))
     state, start, metrics = _start_state(config, model, optimizer, checkpointer)
-    reporter = stack.enter_context(
-      contextlib.closing(
-        reporting.Reporter(
-          workdir,
-          total_steps=length.total,
-          images_per_step=config.train.batch_size,
-          start_step=start,
-        )
-      )
-    )
-    reporter.message(_summary(config, model))
-    if start:
-      reporter.message(f'going on from step {start} in {workdir}')
-    preprocess = assemble.make_preprocess(config, model)
+    reporter = stack.enter_context(_reporter(config, workdir, length, start))
+    reporter.message(_summary(config, model, start))
     outcome = loop.train(
       state,
       train_step=step_lib.make_train_step(
@@ -80,7 +59,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
         optimizer,
         preprocess,
         schedule=schedule,
-        seed=config.seed,
         **_step_options(config),
       ),
       batches=assemble.train_batches(
@@ -97,6 +75,49 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     )
     reporter.message(_ending(outcome, workdir))
   return outcome.exit_status
+
+
+@contextlib.contextmanager
+def _claimed(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> Iterator[None]:
+  """The workdir is this run's: of all its processes and of no other run."""
+  settings = config_lib.flatten(config)
+  devices.check_same(json.dumps(settings), 'the config')
+  with contextlib.ExitStack() as stack:
+    if devices.is_primary():
+      stack.enter_context(workdir_lib.claim(workdir))
+      _check_config_file(workdir / _CONFIG_FILE, settings)
+    devices.barrier('workdir')
+    yield
+
+
+def _checkpointer(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> contextlib.closing:
+  return contextlib.closing(
+    checkpoint.Checkpointer(
+      workdir / CHECKPOINTS,
+      keep=config.checkpoint.keep,
+      config=config_lib.flatten(config),
+    )
+  )
+
+
+def _reporter(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  length: assemble.Lengths,
+  start: int,
+) -> contextlib.closing:
+  return contextlib.closing(
+    reporting.Reporter(
+      workdir,
+      total_steps=length.total,
+      images_per_step=config.train.batch_size,
+      start_step=start,
+    )
+  )
 
 
 def _load_sources(
@@ -174,6 +195,7 @@ def _start_state(
 
 def _step_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return {
+    'seed': config.seed,
     'label_smoothing': config.train.label_smoothing,
     'ema_decay': config.train.ema_decay or None,
     'dtype': config.train.dtype,
@@ -196,12 +218,14 @@ def _make_evaluation(
   )
 
 
-def _summary(config: ml_collections.ConfigDict, model: models.Model) -> str:
-  """What is about to be trained, on what, and how."""
+def _summary(
+  config: ml_collections.ConfigDict, model: models.Model, start: int
+) -> str:
+  """What is about to be trained, on what, how, and from which step."""
   size = assemble.image_size(config, model)
   images = jnp.zeros((1, size, size, 3))
   params, _ = jax.eval_shape(model.init, jax.random.key(0), images)
-  return reporting.start_summary(
+  summary = reporting.start_summary(
     model=config.model.name,
     parameters=sum(x.size for x in jax.tree.leaves(params)),
     gmacs=flops.model_macs(model, size) / 1e9,
@@ -210,6 +234,7 @@ def _summary(config: ml_collections.ConfigDict, model: models.Model) -> str:
       params, **assemble.optimizer_options(config)
     ),
   )
+  return f'{summary}\ngoing on from step {start}' if start else summary
 
 
 def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
