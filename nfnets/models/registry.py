@@ -10,6 +10,7 @@ import jax
 
 from nfnets import errors
 from nfnets.models import (
+  initialisation,
   nf_regnet,
   nf_resnet,
   nfnet,
@@ -133,10 +134,7 @@ def _build(config: ModelConfig) -> Model:
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
 
-  def init(key: jax.Array, images: jax.Array) -> tuple[Params, State]:
-    return network.init(key, images, is_training=True)
-
-  return Model(init, network.apply, config)
+  return Model(initialisation.make_init(forward), network.apply, config)
 
 
 def _options(family: str) -> list[str]:
