@@ -22,7 +22,13 @@ def test_every_variant_is_counted():
   assert sorted(PARAMETERS) == sorted(nf_regnet.VARIANTS)
 
 
-@pytest.mark.parametrize(('name', 'expected'), PARAMETERS.items())
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    pytest.param(*row, marks=[] if row[0][-1] in '0123' else [pytest.mark.slow])
+    for row in PARAMETERS.items()
+  ],
+)
 def test_parameter_count(name, expected):
   assert filled.count(models.create_model(name)) == expected
 

@@ -25,7 +25,7 @@ TINY = {'num_classes': 5, 'width': 0.25, 'depth': (1, 2, 1, 1)}
 
 def _rows():
   for layers, counts in PARAMETERS.items():
-    marks = [pytest.mark.slow] if layers > 200 else []
+    marks = [pytest.mark.slow] if layers > 152 else []
     for prefix, count in zip(('', 'fixup_'), counts, strict=True):
       yield pytest.param(f'{prefix}resnet{layers}', count, marks=marks)
 

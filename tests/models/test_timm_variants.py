@@ -46,7 +46,13 @@ def test_every_variant_is_counted():
   assert sorted(COUNTS) == sorted(timm_variants.VARIANTS)
 
 
-@pytest.mark.parametrize(('name', 'expected'), COUNTS.items())
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    pytest.param(*row, marks=[] if row[1][0] < 300 else [pytest.mark.slow])
+    for row in COUNTS.items()
+  ],
+)
 def test_counts(name, expected):
   model = models.create_model(name)
   assert (len(filled.names(model)), filled.count(model)) == expected
@@ -80,7 +86,13 @@ def _params(model):
   return params
 
 
-@pytest.mark.parametrize('key', GOLDEN)
+@pytest.mark.parametrize(
+  'key',
+  [
+    pytest.param(key, marks=[] if 'nf_res' in key else [pytest.mark.slow])
+    for key in GOLDEN
+  ],
+)
 def test_logits_are_timms(key):
   golden = helpers.golden()['timm'][key]
   name, options = GOLDEN[key]
