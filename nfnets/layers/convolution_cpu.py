@@ -112,34 +112,35 @@ def _per_group(
   geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
 ) -> jax.Array:
   """One dense convolution per group, narrow groups merged first."""
-  kernels = _merged(kernel, geometry.groups)
-  parts = jnp.split(inputs, len(kernels), axis=-1)
+  channels = kernel.shape[2]
+  merge = max(1, min(geometry.groups, _MERGED_WIDTH // channels))
+  # The last part takes the groups that are left: dividing evenly would leave
+  # a prime number of narrow groups as they are.
+  starts = range(merge, geometry.groups, merge)
+  parts = jnp.split(inputs, [channels * start for start in starts], axis=-1)
+  width = kernel.shape[3] // geometry.groups
+  kernels = jnp.split(kernel, [width * start for start in starts], axis=-1)
   dense = geometry._replace(groups=1)
   return jnp.concatenate(
-    [_forward(dense, way, x, w) for x, w in zip(parts, kernels, strict=True)],
+    [
+      _forward(dense, way, x, _merged(w, x.shape[-1] // channels))
+      for x, w in zip(parts, kernels, strict=True)
+    ],
     axis=-1,
   )
 
 
-def _merged(kernel: jax.Array, groups: int) -> list[jax.Array]:
-  """A grouped kernel as dense ones, at least 64 channels wide if possible."""
+def _merged(kernel: jax.Array, groups: int) -> jax.Array:
+  """A grouped kernel as a dense one, block-diagonal in its channels."""
+  if groups == 1:
+    return kernel
   height, width, channels, outputs = kernel.shape
-  merge = max(1, min(groups, _MERGED_WIDTH // channels))
-  while groups % merge:
-    merge -= 1
-  if merge == 1:
-    return jnp.split(kernel, groups, axis=-1)
-  shape = (height, width, channels, groups // merge, merge, outputs // groups)
   blocks = jnp.einsum(
-    'hwcgmo,km->hwgkcmo',
-    kernel.reshape(shape),
-    jnp.eye(merge, dtype=kernel.dtype),
+    'hwcmo,km->hwkcmo',
+    kernel.reshape(height, width, channels, groups, outputs // groups),
+    jnp.eye(groups, dtype=kernel.dtype),
   )
-  dense = (merge * channels, merge * outputs // groups)
-  return [
-    blocks[:, :, group].reshape(height, width, *dense)
-    for group in range(groups // merge)
-  ]
+  return blocks.reshape(height, width, groups * channels, outputs)
 
 
 def _patches_matmul(
