@@ -45,11 +45,10 @@ def setup(model, **options):
     preprocess,
     schedule=schedule,
     label_smoothing=0.1,
-    ema_decay=0.999,
     **options,
   )
   state = state_lib.create_train_state(
-    model, optimizer, jax.random.key(0), SIZE
+    model, optimizer, jax.random.key(0), SIZE, ema=False
   )
   return devices.replicate(state), train_step
 
