@@ -17,6 +17,7 @@ if __name__ == '__main__':
     source, batch_size=4, image_size=8, seed=0, num_workers=2, num_threads=1
   )
   iterator = batches.iterate()
+  next(iterator)  # the second batch is the second worker's: both are up
   print(next(iterator)['label'].shape, flush=True)
   for line in sys.stdin:
     for _ in range(20):
