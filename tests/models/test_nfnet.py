@@ -171,48 +171,6 @@ def test_a_backbone_gives_the_pooled_vector(tiny):
   chex.assert_trees_all_equal(pooled, endpoints['pool'])
 
 
-def test_dropout_and_stochastic_depth_act_in_training_only():
-  options = {**TINY, 'depth': (1, 1, 1, 1), 'se_ratio': 0.0}
-  images = fill.image(4, 32)
-
-  def logits(training, **rates):
-    rates = {'drop_rate': 0.0, 'stochdepth_rate': 0.0, **rates}
-    model = models.create_model('nfnet_f0', **options, **rates)
-    run = jax.jit(model.apply, static_argnums=4)
-    key = jax.random.key(1) if training else None
-    with convolution.lowering('plain'):
-      (outputs, _), _ = run(filled.params(model), {}, key, images, training)
-    return np.asarray(outputs)
-
-  plain = logits(False, drop_rate=0.5, stochdepth_rate=0.9)
-  np.testing.assert_allclose(
-    logits(True), plain, atol=helpers.RTOL_REDUCTION * plain.std()
-  )
-  for rates in ({'drop_rate': 0.5}, {'stochdepth_rate': 0.9}):
-    assert np.abs(logits(True, **rates) - plain).max() > 1e-2 * plain.std()
-
-
-def test_remat_changes_no_number():
-  options = {**TINY, 'depth': (1, 1, 1, 1), 'se_ratio': 0.0}
-  models_ = [
-    models.create_model('nfnet_f0', **options, remat=remat)
-    for remat in (False, True)
-  ]
-  images = fill.image(2, 32)
-
-  def loss(params, model):
-    key = jax.random.key(2)
-    (logits, _), _ = model.apply(params, {}, key, images, True)
-    return jnp.mean(logits**2)
-
-  with convolution.lowering('plain'):
-    gradients = [
-      jax.jit(jax.grad(loss), static_argnums=1)(filled.params(model), model)
-      for model in models_
-    ]
-  chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
-
-
 def test_bfloat16_throughout(tiny):
   model, params, state, images = tiny
   params, images = jax.tree.map(

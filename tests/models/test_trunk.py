@@ -1,0 +1,53 @@
+import chex
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from nfnets import models
+from nfnets.layers import convolution
+from tests import helpers
+from tests.golden import fill
+from tests.models import filled
+
+# The family that compiles fastest; the trunk is the same for all.
+TINY = {'num_classes': 10, 'width': 0.25, 'depth': (1, 1, 1, 1)}
+
+
+def test_dropout_and_stochastic_depth_act_in_training_only():
+  images = fill.image(4, 32)
+
+  def logits(training, **rates):
+    rates = {'drop_rate': 0.0, 'stochdepth_rate': 0.0, **rates}
+    model = models.create_model('nf_resnet50', **TINY, **rates)
+    run = jax.jit(model.apply, static_argnums=4)
+    key = jax.random.key(1) if training else None
+    with convolution.lowering('plain'):
+      (outputs, _), _ = run(filled.params(model), {}, key, images, training)
+    return np.asarray(outputs)
+
+  plain = logits(False, drop_rate=0.5, stochdepth_rate=0.9)
+  np.testing.assert_allclose(
+    logits(True), plain, atol=helpers.RTOL_REDUCTION * plain.std()
+  )
+  for rates in ({'drop_rate': 0.5}, {'stochdepth_rate': 0.9}):
+    assert np.abs(logits(True, **rates) - plain).max() > 1e-2 * plain.std()
+
+
+def test_remat_changes_no_number():
+  models_ = [
+    models.create_model('nf_resnet50', **TINY, remat=remat)
+    for remat in (False, True)
+  ]
+  images = fill.image(2, 32)
+
+  def loss(params, model):
+    key = jax.random.key(2)
+    (logits, _), _ = model.apply(params, {}, key, images, True)
+    return jnp.mean(logits**2)
+
+  with convolution.lowering('plain'):
+    gradients = [
+      jax.jit(jax.grad(loss), static_argnums=1)(filled.params(model), model)
+      for model in models_
+    ]
+  chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
