@@ -1,4 +1,8 @@
+import functools
+import math
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +11,7 @@ from jax import lax
 from nfnets.layers import convolution
 from tests import helpers
 
-LOWERINGS = ('auto', 'plain', 'grouped_dense', 'matmul')
+FORCED = ('plain', 'grouped_dense', 'matmul')
 
 # (height, width, in, out, kernel, stride, padding, groups)
 CASES = {
@@ -55,11 +59,9 @@ def _operands(case, dtype=jnp.float32):
   return jnp.asarray(x, dtype), jnp.asarray(w, dtype), options
 
 
-def _run(name, fn, *args):
-  if name == 'auto':
-    return jax.jit(fn)(*args)
-  with convolution.lowering(name):
-    return jax.jit(fn)(*args)
+def _products(convolve, x, w, cotangent):
+  outputs, transpose = jax.vjp(convolve, x, w)
+  return outputs, *transpose(cotangent)
 
 
 def _assert_close(actual, expected, tolerance):
@@ -74,20 +76,103 @@ def _assert_close(actual, expected, tolerance):
   )
 
 
-@pytest.mark.parametrize('name', LOWERINGS)
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
-def test_equals_xlas_convolution_and_its_gradients(case, name):
+def test_equals_xlas_convolution_and_its_gradients(case):
   x, w, options = _operands(case)
-  expected, transpose = jax.vjp(lambda x, w: _xla(x, w, **options), x, w)
-  cotangent = jnp.cos(jnp.arange(expected.size, dtype=jnp.float32))
-  cotangent = cotangent.reshape(expected.shape)
+  shape = jax.eval_shape(functools.partial(_xla, **options), x, w).shape
+  cotangent = jnp.cos(jnp.arange(math.prod(shape), dtype=jnp.float32))
+  ours = functools.partial(convolution.conv2d, **options)
 
-  def all_products(x, w, cotangent):
-    outputs, transpose = jax.vjp(
-      lambda x, w: convolution.conv2d(x, w, **options), x, w
-    )
-    return outputs, *transpose(cotangent)
+  @jax.jit
+  def all_lowerings(*operands):
+    results = {'auto': _products(ours, *operands)}
+    for name in FORCED:
+      with convolution.lowering(name):
+        results[name] = _products(ours, *operands)
+    expected = _products(functools.partial(_xla, **options), *operands)
+    return results, expected
 
-  actual = _run(name, all_products, x, w, cotangent)
-  for a, b in zip(actual, (expected, *transpose(cotangent)), strict=True):
-    _assert_close(a, b, helpers.RTOL_REDUCTION)
+  results, expected = all_lowerings(x, w, cotangent.reshape(shape))
+  assert len(results) == 1 + len(FORCED)
+  for actual in results.values():
+    for a, b in zip(actual, expected, strict=True):
+      _assert_close(a, b, helpers.RTOL_REDUCTION)
+
+
+@pytest.mark.parametrize('name', ['pointwise', 'grouped', 'grouped_narrow'])
+def test_bfloat16_equals_xlas_convolution_to_its_precision(name):
+  x, w, options = _operands(CASES[name], jnp.bfloat16)
+  actual = jax.jit(functools.partial(convolution.conv2d, **options))(x, w)
+  expected = _xla(x.astype(jnp.float32), w.astype(jnp.float32), **options)
+  assert actual.dtype == jnp.bfloat16
+  # One rounding of the result, and of each group's sum at most once more.
+  _assert_close(actual.astype(jnp.float32), expected, 2.0**-7)
+
+
+def test_second_derivatives():
+  x, w, options = _operands(CASES['grouped_strided_odd'])
+
+  def second(convolve):
+    def first(w):
+      return jnp.sum(jnp.sin(jax.grad(lambda x: _norm(convolve, x, w))(x)))
+
+    return jax.jit(jax.grad(first))(w)
+
+  def _norm(convolve, x, w):
+    return jnp.sum(convolve(x, w, **options) ** 2)
+
+  _assert_close(second(convolution.conv2d), second(_xla), 1e-4)
+
+
+def test_each_platform_of_an_export_has_its_own_lowering():
+  x, w, options = _operands(CASES['grouped_wide'])
+
+  def program(*platforms):
+    function = jax.jit(functools.partial(convolution.conv2d, **options))
+    return jax.export.export(function, platforms=platforms)(x, w).mlir_module()
+
+  cpu, cuda, tpu = (program(name) for name in ('cpu', 'cuda', 'tpu'))
+  assert 'feature_group_count = 2' not in cpu
+  for text in (cuda, tpu):
+    assert text.count('stablehlo.convolution') == 1
+    assert 'feature_group_count = 2' in text
+  several = program('cpu', 'cuda', 'tpu')
+  assert 'feature_group_count = 2' in several
+  assert 'stablehlo.case' in several
+
+
+def test_exported_for_all_runs_here():
+  x, w, options = _operands(CASES['grouped'])
+  function = jax.jit(functools.partial(convolution.conv2d, **options))
+  exported = jax.export.export(function, platforms=('cpu', 'cuda', 'tpu'))(x, w)
+  _assert_close(
+    exported.call(x, w), _xla(x, w, **options), helpers.RTOL_REDUCTION
+  )
+
+
+def test_a_jitted_function_follows_the_context():
+  x, w, options = _operands(CASES['grouped'])
+  function = jax.jit(functools.partial(convolution.conv2d, **options))
+
+  def text():
+    return function.lower(x, w).as_text()
+
+  assert 'feature_group_count = 2' not in text()
+  with convolution.lowering('plain'):
+    assert 'feature_group_count = 2' in text()
+  with convolution.lowering('matmul'):
+    assert 'stablehlo.convolution' not in text()
+  assert 'feature_group_count = 2' not in text()
+
+
+def test_an_unknown_lowering_is_refused():
+  with pytest.raises(ValueError, match='cudnn'):
+    with convolution.lowering('cudnn'):
+      pass
+
+
+def test_maps_over_a_batch_of_kernels():
+  x, w, options = _operands(CASES['grouped'])
+  kernels = jnp.stack([w, 2 * w])
+  actual = jax.vmap(lambda w: convolution.conv2d(x, w, **options))(kernels)
+  _assert_close(actual[1], 2 * actual[0], helpers.RTOL_REDUCTION)
