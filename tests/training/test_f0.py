@@ -1,6 +1,7 @@
 """The train step on F0 itself: minutes of compiling, so marked slow."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -86,7 +87,7 @@ def test_bfloat16_tracks_float32_for_20_steps():
 def test_three_steps_give_the_published_losses():
   golden = helpers.golden()['three_steps']
   (case,) = golden
-  images = fill.image(4, golden[case]['size'])
+  images = jnp.asarray(fill.image(4, golden[case]['size']))
   labels = jax.nn.one_hot(np.array([1, 2, 3, 999]), 1000)
   preprocess = preprocess_lib.Preprocess(
     lambda key, image, label, index: (images[index], labels[index]), 1
