@@ -147,7 +147,7 @@ def report_lines(report: Report, class_names: tuple[str, ...]) -> list[str]:
 
 
 def _balance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
-  least, most = int(counts.argmin()), int(counts.argmax())
+  least, most = int(np.argmin(counts)), int(np.argmax(counts))
   line = (
     f'{counts[least]} ({class_names[least]}) to {counts[most]}'
     f' ({class_names[most]}) examples a class, mean {counts.mean():.1f}'

@@ -107,7 +107,7 @@ def _array(
     raise ValueError(
       f'an array whose shape needs another number of bytes than {len(data)}'
     )
-  values = np.frombuffer(data, dtype.dtype)
+  values: np.ndarray[Any, Any] = np.frombuffer(data, dtype.dtype)
   values = values.reshape(sizes, order='F' if order == 'F' else 'C')
   return values.astype(dtype.dtype.newbyteorder('='), copy=False)
 
