@@ -25,7 +25,8 @@ main() {
       set_up
       install test requirements-dev.txt
       cd -- "$root"
-      exec "$venv/bin/python" -m pytest "${@:2}"
+      # Two processes: most of the time is compilation, on one core each.
+      exec "$venv/bin/python" -m pytest -n 2 "${@:2}"
       ;;
     setup)
       [[ $# -eq 1 ]] || fail "setup takes no options, got '$2'" 2

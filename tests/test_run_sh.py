@@ -214,7 +214,7 @@ def test_another_config_replaces_the_defaults(checkout):
 def test_tests_get_their_tools_and_options(checkout):
   result = checkout.run('test', '-m', 'slow', 'tests/my file.py')
   assert result.stdout == (
-    f'in {checkout.root}: -m pytest -m slow tests/my file.py\n'
+    f'in {checkout.root}: -m pytest -n 2 -m slow tests/my file.py\n'
   )
   assert [line.rpartition('/')[2] for line in checkout.installed()] == [
     'requirements.txt',

@@ -25,6 +25,8 @@ def filled(shapes):
   }
 
 
+# A minute of compiling.
+@pytest.mark.slow
 @pytest.mark.parametrize('case', CASES)
 def test_three_steps_of_f0(case):
   golden, clipping = CASES[case], float(case.partition('clip=')[2])
