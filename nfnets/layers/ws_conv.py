@@ -63,15 +63,15 @@ def _standardize(
 def _standardize_forward(
   epsilon: Epsilon, weight: jax.Array, gain: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  mean, root, _ = _statistics(epsilon, weight)
-  centred = weight.astype(jnp.float32) - mean
+  mean, root, moves = _statistics(epsilon, weight)
   scale = root * gain.reshape(1, 1, 1, -1)
-  return (centred * scale).astype(weight.dtype), (weight, gain)
+  standardized = (weight.astype(jnp.float32) - mean) * scale
+  return standardized.astype(weight.dtype), (weight, gain, mean, root, moves)
 
 
 def _standardize_backward(
   epsilon: Epsilon,
-  residuals: tuple[jax.Array, jax.Array],
+  residuals: tuple[jax.Array, ...],
   cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Derivatives with respect to weight w and gain g, per filter.
@@ -80,16 +80,16 @@ def _standardize_backward(
   and dw = g r (d - mean(d) - r^2 c sum(d c)), the last term only where the
   variance is what square depends on.
   """
-  weight, gain = residuals
-  mean, root, is_variance = _statistics(epsilon, weight)
-  centred = weight.astype(jnp.float32) - mean
-  cotangent = cotangent.astype(jnp.float32)
+  del epsilon
+  weight, gain, mean, root, moves = residuals
+  wide, d = weight.astype(jnp.float32), cotangent.astype(jnp.float32)
   axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
-  product = jnp.sum(cotangent * centred, axes, keepdims=True)
-  offset = jnp.sum(cotangent, axes, keepdims=True) / fan_in
-  slope = jnp.where(is_variance, root**2 * product, 0.0)
+  total = jnp.sum(d, axes, keepdims=True)
+  # Not of w - mean: XLA would write that array out for the sum to read.
+  product = jnp.sum(d * wide, axes, keepdims=True) - mean * total
+  slope = jnp.where(moves, root**2 * product, 0.0)
   scale = root * gain.reshape(1, 1, 1, -1)
-  d_weight = scale * (cotangent - offset - centred * slope)
+  d_weight = scale * (d - wide * slope + (mean * slope - total / fan_in))
   d_gain = (root * product).reshape(gain.shape)
   return d_weight.astype(weight.dtype), d_gain.astype(gain.dtype)
 
@@ -100,7 +100,7 @@ _standardize.defvjp(_standardize_forward, _standardize_backward)
 def _statistics(
   epsilon: Epsilon, weight: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Mean, 1 / root of the square, whether the variance is above its floor.
+  """Mean, 1 / root of the square, whether the square follows the variance.
 
   float32[1, 1, 1, O] each (the last bool): sums of thousands of bfloat16
   squares would lose two digits.
