@@ -23,11 +23,6 @@ RESUMABLE = (
   'data.num_workers',
 )
 
-_float = config_dict.placeholder(float)
-_int = config_dict.placeholder(int)
-_str = config_dict.placeholder(str)
-_tuple = config_dict.placeholder(tuple)
-
 
 def base() -> ml_collections.ConfigDict:
   """The full set of settings: NFNet-F0 on ImageNet without augmentation."""
@@ -58,18 +53,20 @@ def base() -> ml_collections.ConfigDict:
 
 
 def _model() -> dict[str, Any]:
+  # One call per setting: a placeholder used twice is one value.
+  placeholder = config_dict.placeholder
   return {
     'name': 'nfnet_f0',  # python -m nfnets.models lists them
     # None: as the model's own table says.
-    'width': _float,
-    'depth': _tuple,
-    'group_size': _int,
-    'se_ratio': _float,
-    'drop_rate': _float,
-    'stochdepth_rate': _float,
-    'activation': _str,
-    'alpha': _float,
-    'skip_gain_init': _float,
+    'width': placeholder(float),
+    'depth': placeholder(tuple),
+    'group_size': placeholder(int),
+    'se_ratio': placeholder(float),
+    'drop_rate': placeholder(float),
+    'stochdepth_rate': placeholder(float),
+    'activation': placeholder(str),
+    'alpha': placeholder(float),
+    'skip_gain_init': placeholder(float),
     'remat': False,  # recompute each block in the backward pass
   }
 

@@ -85,3 +85,15 @@ def test_differences_show_old_and_new_but_not_what_changes_no_number():
   assert config_lib.differences(
     config_lib.flatten(old), config_lib.flatten(new)
   ) == ['optimizer.learning_rate: 0.1 -> 0.2']
+
+
+def test_every_setting_stands_alone():
+  flat = config_lib.flatten(config_lib.base())
+  for key in flat:
+    config = config_lib.base()
+    *sections, name = key.split('.')
+    section = config[sections[0]] if sections else config
+    kind = section.get_type(name)
+    section[name] = kind((1, 2)) if kind is tuple else kind(1)
+    changed = config_lib.flatten(config)
+    assert [k for k in flat if k != key and changed[k] != flat[k]] == []
