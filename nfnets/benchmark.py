@@ -125,10 +125,12 @@ def _positive(text: str) -> int:
 
 def _run_models(options: argparse.Namespace) -> int:
   # Here, so that --help and mistakes answer at once.
-  from nfnets import models
+  from nfnets import compilation, models
   from nfnets.benchmarking import programs, report
   from nfnets.layers import convolution
 
+  # No cache: compile times are measured too.
+  compilation.set_compiler_flags()
   forced: contextlib.AbstractContextManager = contextlib.nullcontext()
   if options.lowering:
     forced = convolution.lowering(options.lowering)

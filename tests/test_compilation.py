@@ -81,3 +81,40 @@ def test_relative_base_is_ignored(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
   monkeypatch.setenv('HOME', str(tmp_path))
   assert compilation.cache_directory() == tmp_path / '.cache/nfnets/xla'
+
+
+def test_quick_compilation_is_asked_for_once(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=false')
+  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('',))
+  compilation.set_compiler_flags()
+  compilation.set_compiler_flags()
+  first, second = os.environ['XLA_FLAGS'].split()
+  assert first == '--xla_cpu_enable_fast_math=false'
+  assert second == '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE'
+
+
+def test_the_users_preset_stays(monkeypatch):
+  flags = '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT'
+  monkeypatch.setenv('XLA_FLAGS', flags)
+  compilation.set_compiler_flags()
+  assert os.environ['XLA_FLAGS'] == flags
+
+
+def test_jaxlibs_that_were_not_tried_get_no_flag(monkeypatch):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('0.0.',))
+  compilation.set_compiler_flags()
+  assert 'XLA_FLAGS' not in os.environ
+
+
+def test_jax_starts_with_the_flag():
+  program = """
+from nfnets import compilation
+compilation.set_compiler_flags()
+import jax.numpy as jnp
+print(float(jnp.ones(2).sum()))
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split() == ['2.0']
