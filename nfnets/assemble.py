@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import optax
+from jax import lax
 
 from nfnets import config as config_lib
 from nfnets import errors, models
@@ -50,6 +51,28 @@ def make_model(
   return models.create_model(
     config.model.name, num_classes, **model_overrides(config)
   )
+
+
+def make_training_model(
+  config: ml_collections.ConfigDict, model: models.Model
+) -> models.Model:
+  """The network as it is trained: with `config.freeze`, its head alone.
+
+  Gradients of what is frozen are zero and cost no backward pass; neither the
+  reported norm nor the ascent of SAM sees them.
+  """
+  if not config.freeze:
+    return model
+
+  def apply(params: Any, *args: Any, **kwargs: Any) -> Any:
+    held = jax.tree.map(
+      lambda param, trains: param if trains else lax.stop_gradient(param),
+      params,
+      masks.head_mask(params),
+    )
+    return model.apply(held, *args, **kwargs)
+
+  return model._replace(apply=apply)
 
 
 def model_overrides(config: ml_collections.ConfigDict) -> dict[str, Any]:

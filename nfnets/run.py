@@ -55,7 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     outcome = loop.train(
       state,
       train_step=step_lib.make_train_step(
-        model,
+        assemble.make_training_model(config, model),
         optimizer,
         preprocess,
         schedule=schedule,
