@@ -187,7 +187,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(trained, tmp_path):
   time.sleep(1)
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()
-  assert process.returncode in (0, 143), err
+  # Before the first step there is nothing to save: then the signal's own end.
+  assert process.returncode in (0, 143, -signal.SIGTERM), err
   assert 'Traceback' not in err
   status, _, err = finish(*TINY, f'--workdir={tmp_path}')
   assert status == 0, err
