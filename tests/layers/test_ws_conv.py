@@ -130,3 +130,37 @@ def test_bfloat16_in_and_out():
   params = layer.init(jax.random.key(0), x)
   params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
   assert layer.apply(params, None, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize('epsilon', ['floor', 'additive'])
+@pytest.mark.parametrize('scale', [1.0, 1e-4], ids=['wide', 'below the floor'])
+def test_derivative_is_that_of_the_formula(epsilon, scale):
+  """The derivative is written by hand: against autodiff of the definition."""
+  weight = _weight(scale=scale, shift=0.3 * scale)
+  gain = 1.0 + 0.1 * _weight((1, 1, 1, 16), shift=0.0).ravel()
+  # Not the weights themselves: the derivative along them is zero.
+  probe = jnp.cos(jnp.arange(weight.size, dtype=jnp.float32))
+  probe = probe.reshape(weight.shape)
+  fan_in = 3 * 3 * 8
+
+  def by_formula(weight, gain):
+    mean = jnp.mean(weight, (0, 1, 2), keepdims=True)
+    variance = jnp.mean((weight - mean) ** 2, (0, 1, 2), keepdims=True)
+    square = fan_in * (variance + 1e-5)
+    if epsilon == 'floor':
+      square = jnp.maximum(fan_in * variance, 1e-4)
+    scaled = (weight - mean) * gain.reshape(1, 1, 1, -1)
+    return jnp.sum(probe * scaled / jnp.sqrt(square))
+
+  def ours(weight, gain):
+    return jnp.sum(
+      probe * ws_conv.standardize_weight(weight, gain, epsilon=epsilon)
+    )
+
+  expected = jax.jit(jax.grad(by_formula, (0, 1)))(weight, gain)
+  actual = jax.jit(jax.grad(ours, (0, 1)))(weight, gain)
+  for one, other in zip(actual, expected, strict=True):
+    size = float(jnp.max(jnp.abs(other)))
+    np.testing.assert_allclose(
+      one, other, rtol=0, atol=helpers.RTOL_REDUCTION * size
+    )
