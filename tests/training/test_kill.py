@@ -136,8 +136,12 @@ def finish_all(processes):
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_two_processes_equal_one_with_two_devices(tmp_path, number):
-  # One process is asked to stop; both stop at the same step.
-  ends = finish_all(start_two(tmp_path / 'two', [], [f'--signal={number}:5']))
+  # One process is asked to stop; both stop at the same step. The runtime looks
+  # for signals every second or so: the steps must take longer than that.
+  slow = '--batch_seconds=1'
+  ends = finish_all(
+    start_two(tmp_path / 'two', [slow], [slow, f'--signal={number}:5'])
+  )
   assert [status for status, _ in ends] == [143, 128 + number], ends
   stopped = {output.split('ended at ')[1] for _, output in ends}
   assert len(stopped) == 1, ends
