@@ -93,7 +93,7 @@ class Reporter:
       self._terminal.message(text)
 
   def sync(self) -> None:
-    """Returns when everything is on disk."""
+    """Returns when all lines of metrics.jsonl are on disk."""
     if self._active:
       self._file.sync()
       self._tensorboard.flush()

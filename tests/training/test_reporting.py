@@ -99,11 +99,12 @@ def test_all_places_get_the_scalars(tmp_path):
   reporter.sync()
   line = (tmp_path / 'metrics.jsonl').read_text()
   assert json.loads(line) == {'step': 3, 'train/loss': 0.5}
+  # TensorBoard's writer has a thread of its own, which only closing waits for.
+  reporter.close()
   events = b''.join(
     path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir()
   )
   assert b'train/loss' in events
-  reporter.close()
 
 
 def test_other_processes_are_silent(tmp_path, monkeypatch):
