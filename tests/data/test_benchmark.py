@@ -1,5 +1,6 @@
 import math
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -61,10 +62,21 @@ def test_peers_make_batches_of_crops(peer, tmp_path, monkeypatch):
   monkeypatch.setattr(benchmark, '_NUM_FILES', 8)
   benchmark.write_photographs(tmp_path)
   paths = [str(path) for path in pathlib.Path(tmp_path).rglob('*.jpg')]
-  batch = np.asarray(next(benchmark_peers.PEERS[peer](paths, 4, 48, 1)))
-  assert batch.shape == (4, 48, 48, 3)
-  assert batch.dtype == np.uint8
-  assert len({image.tobytes() for image in batch}) > 1
+  # In a process of its own, as in the benchmark: torch's workers are forks,
+  # which JAX in this one forbids.
+  program = """
+import sys
+import numpy as np
+from nfnets.data import benchmark_peers
+make = benchmark_peers.PEERS[sys.argv[1]]
+batch = np.asarray(next(make(sys.argv[2:], 4, 48, 1)))
+assert batch.shape == (4, 48, 48, 3), batch.shape
+assert batch.dtype == np.uint8, batch.dtype
+assert len({image.tobytes() for image in batch}) > 1
+"""
+  subprocess.run(
+    [sys.executable, '-c', program, peer, *paths], check=True, timeout=120
+  )
 
 
 @pytest.mark.slow
