@@ -88,13 +88,17 @@ def test_quick_compilation_is_asked_for_once(monkeypatch):
   monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('',))
   compilation.set_compiler_flags()
   compilation.set_compiler_flags()
-  first, second = os.environ['XLA_FLAGS'].split()
+  first, second, third = os.environ['XLA_FLAGS'].split()
   assert first == '--xla_cpu_enable_fast_math=false'
   assert second == '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE'
+  assert third == '--xla_disable_hlo_passes=cse_barrier_expander'
 
 
-def test_the_users_preset_stays(monkeypatch):
-  flags = '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT'
+def test_the_users_flags_stay(monkeypatch):
+  flags = (
+    '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT'
+    ' --xla_disable_hlo_passes=cse'
+  )
   monkeypatch.setenv('XLA_FLAGS', flags)
   compilation.set_compiler_flags()
   assert os.environ['XLA_FLAGS'] == flags

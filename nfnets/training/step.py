@@ -92,14 +92,18 @@ def make_train_step(
     state: state_lib.TrainState, batch: Any
   ) -> tuple[state_lib.TrainState, Scalars]:
     result = gradient_fn(state.params, state.state, state.step, batch)
-    grads, net_state, scalars = lax.pmean(result, AXIS)
-    new = _update(optimizer, ema_decay, state, grads, net_state)
-    scalars['grad_norm'] = optax.tree.norm(grads)
+    grads, net_state, scalars = _mean_over_devices(result)
+    scalars['grad_norm'] = _norm(grads)
     finite = jnp.isfinite(scalars['loss'] + scalars['grad_norm'])
+    # Not a choice per number, which would read and write the state once more.
+    new = lax.cond(
+      finite,
+      lambda: _update(optimizer, ema_decay, state, grads, net_state),
+      lambda: state,
+    )
     scalars['agc_clipped'] = agc.clipped_share(new.opt_state)
     scalars['learning_rate'] = jnp.asarray(schedule(state.step), jnp.float32)
     scalars['finite'] = finite.astype(jnp.float32)
-    new = jax.tree.map(lambda x, old: jnp.where(finite, x, old), new, state)
     return new, scalars
 
   return jax.pmap(
@@ -109,6 +113,16 @@ def make_train_step(
     out_axes=(None, None),
     donate_argnums=(0,),
   )
+
+
+def _mean_over_devices(tree: Any) -> Any:
+  # A sum over one device is a copy to XLA.
+  return lax.pmean(tree, AXIS) if lax.axis_size(AXIS) > 1 else tree
+
+
+def _norm(tree: Any) -> jax.Array:
+  """float32[]: as `optax.tree.norm`, which writes out the squares."""
+  return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
 
 
 def _update(

@@ -71,27 +71,30 @@ def test_killed_in_a_step_and_in_a_save_equals_not_killed(tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_moments_equals_not_killed(tmp_path):
   rng = random.Random(0)
-  steps = 40
-  program = tiny_run.Program()
-  expected = program.run(tmp_path / 'whole', steps=steps)
+  options = ('--steps=40', '--batch_seconds=0.1')
+  begun = time.monotonic()
+  status, output = finish(start(tmp_path / 'whole', *options))
+  whole = time.monotonic() - begun
+  assert status == 0, output
   workdir = tmp_path / 'killed'
   kills, status = 0, None
   while status != 0:
-    begun = time.monotonic()
-    process = start(workdir, f'--steps={steps}', '--batch_seconds=0.1')
-    # Between the start of Python and the end of the run.
-    wait = rng.uniform(0, 14)
+    process = start(workdir, *options)
+    # From the start of Python on; well before the end of a run from the start.
+    wait = rng.uniform(0, 0.8 * whole)
     try:
-      status = process.wait(wait)
-      process.stdout.close()
+      status, output = process.wait(wait), process.stdout.read()
+      assert status == 0, output
     except subprocess.TimeoutExpired:
       process.kill()
       kills += 1
       status, _ = finish(process)
       assert status == -signal.SIGKILL
-    assert kills < 40, f'no end after {time.monotonic() - begun:.0f} s'
+    assert kills < 40, f'no end, and a whole run takes {whole:.0f} s'
   assert kills > 0
+  program = tiny_run.Program()
   restored = final_state(workdir, program)
+  expected = final_state(tmp_path / 'whole', program)
   tiny.assert_trees_equal(restored.state, expected.state)
   assert restored.metrics == expected.metrics
   assert steps_of_lines(workdir) == steps_of_lines(tmp_path / 'whole')
