@@ -26,6 +26,12 @@ OPT_OUT = 'NFNETS_COMPILATION_CACHE'
 _OFF = ('0', 'off', 'false', 'no')
 
 
+def prepare() -> None:
+  """Both of the functions below; to be called before JAX's first use."""
+  set_compiler_flags()
+  enable_compilation_cache()
+
+
 def set_compiler_flags() -> None:
   """Asks XLA to compile quickly for CPUs, and to keep rematerialization.
 

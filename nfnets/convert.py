@@ -29,8 +29,9 @@ def main() -> None:
   if not destination.parent.is_dir():
     raise errors.UserError(f'{destination.parent}: no such directory')
   # JAX is imported here: --help and mistakes in paths answer at once.
-  from nfnets import weights
+  from nfnets import compilation, weights
 
+  compilation.prepare()
   if pathlib.Path(source).is_dir():
     if options.refit_from_timm:
       raise errors.UserError(f"{source}: a training run, no file of timm's")
@@ -184,11 +185,12 @@ def write(
     UserError: the layout cannot hold this network, or the file cannot be
       written.
   """
-  from nfnets import weights
+  from nfnets import models, weights
   from nfnets.weights import files, tree
 
   if layout in ('folded', 'stablehlo'):
-    loaded = fold(loaded)
+    model, params = models.for_inference(loaded.model, loaded.params)
+    loaded = loaded._replace(model=model, params=params)
   if layout == 'stablehlo':
     with files.replacing(destination) as temporary:
       temporary.write_bytes(export_program(loaded))
@@ -203,24 +205,6 @@ def write(
     eval_preset=loaded.eval_preset,
     refit=refit,
     **tree.options(loaded.model.config),
-  )
-
-
-def fold(loaded: 'weights.Loaded') -> 'weights.Loaded':
-  """The network with its constants baked into plain convolutions.
-
-  One that has nothing to fold, or is folded already, comes back as it is.
-  """
-  from nfnets import models, weights
-  from nfnets.weights import tree
-
-  config = loaded.model.config
-  if not any('gain' in values for values in loaded.params.values()):
-    return loaded
-  options = {**tree.options(config), 'folded': True}
-  return loaded._replace(
-    model=models.create_model(config.name, **options),
-    params=weights.fold(loaded.params, config),
   )
 
 

@@ -20,8 +20,7 @@ def main() -> int:
   from nfnets import compilation, measure, run
   from nfnets.training import devices
 
-  compilation.set_compiler_flags()
-  compilation.enable_compilation_cache()
+  compilation.prepare()
   devices.initialize_distributed(
     options.coordinator, options.num_processes, options.process_id
   )

@@ -4,9 +4,10 @@ import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 
-from nfnets import assemble, weights
+from nfnets import assemble, models, weights
 from nfnets.training import checkpoint, devices
 from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import step as step_lib
@@ -46,11 +47,12 @@ def evaluate(
     if weights_file
     else _from_checkpoint(config, checkpoints)
   )
+  folded = [models.for_inference(model, n.params) for n in networks]
   eval_step = step_lib.make_eval_step(
-    model, mean=model.config.mean, std=model.config.std
+    folded[0][0], mean=model.config.mean, std=model.config.std
   )
-  for network in networks:
-    params, state = devices.replicate((network.params, network.state))
+  for network, (_, params) in zip(networks, folded, strict=True):
+    params, state = devices.replicate(jax.device_get((params, network.state)))
     with contextlib.closing(batches.iterate()) as stream:
       result = evaluate_lib.evaluate(eval_step, params, state, stream)
     if devices.is_primary():

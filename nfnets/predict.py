@@ -16,7 +16,7 @@ from nfnets import cli, errors
 if TYPE_CHECKING:
   import numpy as np
 
-  from nfnets import weights
+  from nfnets import models, weights
 
 TOP = 5
 _SUFFIXES = frozenset(
@@ -44,8 +44,9 @@ def main() -> int:
   options = _parser().parse_args()
   paths = find_images(options.images)
   # JAX is imported here: --help and missing folders answer at once.
-  from nfnets import weights
+  from nfnets import compilation, weights
 
+  compilation.prepare()
   loaded = weights.load_model(options.weights, options.model)
   if not loaded.model.config.num_classes:
     raise errors.UserError(
@@ -159,9 +160,12 @@ def predict(
   import jax
   import numpy as np
 
+  from nfnets import models
+
   size = loaded.model.config.test_size
-  probabilities = _make_probabilities(loaded)
-  weights_on_device = jax.device_put((loaded.params, loaded.state))
+  model, params = models.for_inference(loaded.model, loaded.params)
+  probabilities = _make_probabilities(model)
+  weights_on_device = jax.device_put((params, loaded.state))
   batch = np.zeros((batch_size, size, size, 3), np.uint8)
   names: list[str] = []
 
@@ -183,22 +187,20 @@ def predict(
     yield from flush()
 
 
-def _make_probabilities(
-  loaded: 'weights.Loaded',
-) -> Callable[..., 'np.ndarray']:
+def _make_probabilities(model: 'models.Model') -> Callable[..., 'np.ndarray']:
   """(params, state, uint8[B, S, S, 3]) -> float32[B, num_classes]."""
   import jax
 
   from nfnets.augment import preprocess
-  from nfnets.models import registry as models
+  from nfnets.models import registry
 
-  config = loaded.model.config
+  config = model.config
 
   def probabilities(
-    params: models.Params, state: models.State, images: jax.Array
+    params: registry.Params, state: registry.State, images: jax.Array
   ) -> jax.Array:
     inputs = preprocess.normalize(images, config.mean, config.std)
-    (logits, _), _ = loaded.model.apply(params, state, None, inputs, False)
+    (logits, _), _ = model.apply(params, state, None, inputs, False)
     return jax.nn.softmax(logits)
 
   return jax.jit(probabilities)

@@ -96,8 +96,7 @@ def test_quick_compilation_is_asked_for_once(monkeypatch):
 
 def test_the_users_flags_stay(monkeypatch):
   flags = (
-    '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT'
-    ' --xla_disable_hlo_passes=cse'
+    '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT --xla_disable_hlo_passes=cse'
   )
   monkeypatch.setenv('XLA_FLAGS', flags)
   compilation.set_compiler_flags()

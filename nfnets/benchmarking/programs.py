@@ -98,7 +98,7 @@ def random_params(model: models.Model, size: int) -> tuple[Any, Any]:
 
 
 def forward(workload: Workload, **overrides: Any) -> Program:
-  """The logits of a batch, as in evaluation.
+  """The logits of a batch, as in prediction: constants baked into the filters.
 
   Args:
     workload: model, size, batch and dtype (of weights and images).
@@ -106,8 +106,11 @@ def forward(workload: Workload, **overrides: Any) -> Program:
   """
   model = models.create_model(workload.model, **overrides)
   dtype = jnp.dtype(workload.dtype)
+  params, state = random_params(model, workload.size)
+  macs = flops.model_macs(model, workload.size)
+  model, params = models.for_inference(model, params)
   params, state = jax.device_put(
-    jax.tree.map(lambda x: x.astype(dtype), random_params(model, workload.size))
+    jax.tree.map(lambda x: x.astype(dtype), (params, state))
   )
   rng = np.random.default_rng(1)
   shape = (workload.batch, workload.size, workload.size, 3)
@@ -123,7 +126,7 @@ def forward(workload: Workload, **overrides: Any) -> Program:
     jax.block_until_ready(made.call(params, state, images))
     return time.perf_counter() - start
 
-  flop = 2.0 * workload.batch * flops.model_macs(model, workload.size)
+  flop = 2.0 * workload.batch * macs
   return Program(run, flop, *made[1:], made.call.as_text())
 
 

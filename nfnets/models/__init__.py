@@ -1,5 +1,10 @@
 """Images to logits and endpoints."""
 
-from nfnets.models.registry import Model, create_model, list_models
+from nfnets.models.registry import (
+  Model,
+  create_model,
+  for_inference,
+  list_models,
+)
 
-__all__ = ['Model', 'create_model', 'list_models']
+__all__ = ['Model', 'create_model', 'for_inference', 'list_models']

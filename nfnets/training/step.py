@@ -6,6 +6,7 @@ axis of local devices. `out_axes=None` takes the first device's word for all,
 so that every output is averaged or summed over the devices first.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,12 +96,10 @@ def make_train_step(
     grads, net_state, scalars = _mean_over_devices(result)
     scalars['grad_norm'] = _norm(grads)
     finite = jnp.isfinite(scalars['loss'] + scalars['grad_norm'])
-    # Not a choice per number, which would read and write the state once more.
-    new = lax.cond(
-      finite,
-      lambda: _update(optimizer, ema_decay, state, grads, net_state),
-      lambda: state,
+    update = functools.partial(
+      _update, optimizer, ema_decay, state, grads, net_state
     )
+    new = _update_if(finite, update, state)
     scalars['agc_clipped'] = agc.clipped_share(new.opt_state)
     scalars['learning_rate'] = jnp.asarray(schedule(state.step), jnp.float32)
     scalars['finite'] = finite.astype(jnp.float32)
@@ -123,6 +122,25 @@ def _mean_over_devices(tree: Any) -> Any:
 def _norm(tree: Any) -> jax.Array:
   """float32[]: as `optax.tree.norm`, which writes out the squares."""
   return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
+
+
+def _update_if(
+  finite: jax.Array,
+  update: Callable[[], state_lib.TrainState],
+  state: state_lib.TrainState,
+) -> state_lib.TrainState:
+  """`update()`, or to the bit `state`."""
+
+  def chosen() -> state_lib.TrainState:
+    return jax.tree.map(
+      lambda x, old: jnp.where(finite, x, old), update(), state
+    )
+
+  # On a CPU a choice per number reads and writes the whole state once more. On
+  # accelerators it is part of the update, and a branch would wait for the host.
+  return lax.platform_dependent(
+    cpu=lambda: lax.cond(finite, update, lambda: state), default=chosen
+  )
 
 
 def _update(

@@ -1,5 +1,6 @@
 """Folded networks compute what the original ones do."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from tests.models import filled
 # Shares of the standard deviation, as the docstring of `fold` states.
 TOLERANCE = {'logits': 1e-5}
 ENDPOINT_TOLERANCE = 2e-5
+# The order of sums differs between compiled programs.
+FILTER_TOLERANCE = 1e-6
 SMALL = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
 CASES = {
   'nfnet': ('nfnet_f0', SMALL),
@@ -57,3 +60,15 @@ def test_what_cannot_be_folded():
   model = models.create_model('resnet50')
   with pytest.raises(errors.UserError, match='no standardized convolution'):
     folding.fold(filled.shapes(model), model.config)
+
+
+def test_for_inference():
+  model = models.create_model('nfnet_f0', **SMALL)
+  params = filled.params(model)
+  folded_model, folded = models.for_inference(model, params)
+  assert folded_model.config.folded
+  expected = folding.fold(params, model.config)
+  chex.assert_trees_all_close(folded, expected, atol=FILTER_TOLERANCE)
+  # Nothing is left to fold.
+  again_model, again = models.for_inference(folded_model, folded)
+  assert again_model is folded_model and again is folded
