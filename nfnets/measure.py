@@ -43,7 +43,7 @@ def evaluate(
   model = assemble.make_model(config, source.num_classes)
   batches = assemble.eval_batches(config, source, model)
   networks = (
-    [_from_file(config, source.num_classes, weights_file)]
+    [_Network(weights_file, *weights.load_for(weights_file, model))]
     if weights_file
     else _from_checkpoint(config, checkpoints)
   )
@@ -62,18 +62,6 @@ def evaluate(
         f' on {result["count"]} images of {source.name} ({source.split})'
       )
   return 0
-
-
-def _from_file(
-  config: ml_collections.ConfigDict, num_classes: int, path: str
-) -> _Network:
-  params, state = weights.load(
-    path,
-    config.model.name,
-    num_classes=num_classes,
-    **assemble.model_overrides(config),
-  )
-  return _Network(path, params, state)
 
 
 def _from_checkpoint(

@@ -87,7 +87,9 @@ def _claimed(
   with contextlib.ExitStack() as stack:
     if devices.is_primary():
       stack.enter_context(workdir_lib.claim(workdir))
-      _check_config_file(workdir / _CONFIG_FILE, settings)
+      if _has_begun(workdir):
+        _check_config_file(workdir / _CONFIG_FILE, settings)
+      _write_config_file(workdir / _CONFIG_FILE, settings)
     devices.barrier('workdir')
     yield
 
@@ -136,8 +138,14 @@ def _load_sources(
   return source, eval_source
 
 
+def _has_begun(workdir: pathlib.Path) -> bool:
+  """False where nothing can be lost: the first start ended in an error."""
+  metrics = workdir / reporting.METRICS_FILE
+  return metrics.exists() or any((workdir / CHECKPOINTS).glob('*'))
+
+
 def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Keeps the settings of the run, and refuses to mix two runs.
+  """Refuses to mix two runs.
 
   Raises:
     UserError: the workdir holds a run with other settings.
@@ -157,6 +165,9 @@ def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
         f' ({"; ".join(differences)}): choose another --workdir, or give the'
         ' settings of that run'
       )
+
+
+def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
   partial = path.with_suffix('.tmp')
   partial.write_text(json.dumps(settings, indent=2, sort_keys=True) + '\n')
   os.replace(partial, path)
@@ -182,13 +193,7 @@ def _start_state(
     return state, restored.step, restored.metrics
   if not config.init_from:
     return devices.replicate(create()), 0, {}
-  params, net_state = weights.load(
-    config.init_from,
-    config.model.name,
-    reset_head=True,
-    num_classes=model.config.num_classes,
-    **assemble.model_overrides(config),
-  )
+  params, net_state = weights.load_for(config.init_from, model, reset_head=True)
   state = state_lib.from_params(params, net_state, optimizer, ema=ema)
   return devices.replicate(state), 0, {}
 

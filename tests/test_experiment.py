@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from nfnets import convert
 from nfnets.training import manifest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,6 +82,22 @@ def test_a_run_says_what_it_does_and_where_all_lies(trained):
   assert (
     json.loads((workdir / 'config.json').read_text())['train.batch_size'] == 96
   )
+
+
+def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
+  path, workdir = tmp_path / 'file.safetensors', tmp_path / 'run'
+  loaded = convert.load_run(trained[0], True, None)
+  convert.write(loaded, path, 'nfnets')
+  wrong = ('--config.model.se_ratio=0.25', f'--config.init_from={path}')
+  status, _, err = finish(*TINY, *wrong, f'--workdir={workdir}')
+  assert status == 1
+  assert '--config.model.se_ratio=0.5' in err and err.count('\n') == 1
+  # Other settings: nothing is there that they could spoil.
+  status, out, err = finish(
+    *TINY, f'--config.init_from={path}', f'--workdir={workdir}'
+  )
+  assert status == 0, err
+  assert 'held-out accuracy: ' in out
 
 
 def test_metrics_file(trained):

@@ -15,6 +15,9 @@ import tensorboardX
 
 from nfnets.training import devices, metrics_file
 
+METRICS_FILE = 'metrics.jsonl'
+"""In the workdir: one JSON object a line."""
+
 
 class Reporter:
   """Writes scalars to all places; in process 0 only, elsewhere it is silent."""
@@ -43,7 +46,7 @@ class Reporter:
     if not self._active:
       return
     workdir = pathlib.Path(workdir)
-    self._file = metrics_file.MetricsFile(workdir / 'metrics.jsonl', start_step)
+    self._file = metrics_file.MetricsFile(workdir / METRICS_FILE, start_step)
     self._tensorboard = tensorboardX.SummaryWriter(
       str(workdir / 'tensorboard'), purge_step=start_step + 1
     )

@@ -1,6 +1,6 @@
 """Weights from files and to files."""
 
-from nfnets.weights.loading import Loaded, load, load_model
+from nfnets.weights.loading import Loaded, load, load_for, load_model
 from nfnets.weights.saving import save
 
-__all__ = ['Loaded', 'load', 'load_model', 'save']
+__all__ = ['Loaded', 'load', 'load_for', 'load_model', 'save']

@@ -69,6 +69,59 @@ def load(
   return tree.unflatten(params), tree.unflatten(state)
 
 
+def load_for(
+  path: str | pathlib.Path, model: models.Model, reset_head: bool = False
+) -> tuple[tree.Nested, tree.Nested]:
+  """Reads the weights of a model that is made already.
+
+  Args:
+    path: as `load` takes it.
+    model: of `create_model`.
+    reset_head: replace the classifier by a new one.
+
+  Returns:
+    (params, state) as `load` returns them.
+
+  Raises:
+    UserError: as `load`; or a file of our own says that the model it is of was
+      made with other settings.
+  """
+  name = model.config.name
+  source = sources.read(path, name)
+  _check_name(source, name, tree.options(model.config))
+  _check_settings(source, model.config)
+  params, state = fit(source, model, reset_head)
+  return tree.unflatten(params), tree.unflatten(state)
+
+
+def _check_settings(
+  source: sources.Source, config: model_config.ModelConfig
+) -> None:
+  if not source.options:
+    return
+  theirs = models.create_model(config.name, **source.options).config
+  differ = {
+    field: value
+    for field, value in dataclasses.asdict(theirs).items()
+    if field not in _FREE and value != getattr(config, field)
+  }
+  if differ:
+    said = ', '.join(f'{field}={value!r}' for field, value in differ.items())
+    asked = ', '.join(f'{field}={getattr(config, field)!r}' for field in differ)
+    remedy = ' '.join(
+      f'--config.model.{field}={_on_command_line(value)}'
+      for field, value in differ.items()
+    )
+    raise errors.UserError(
+      f'{source.path}: was saved with {said}, the model has {asked}; make it'
+      f' alike: {remedy}'
+    )
+
+
+def _on_command_line(value: Any) -> str:
+  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def load_model(
   path: str | pathlib.Path,
   name: str | None = None,

@@ -206,6 +206,18 @@ def test_directory_and_hub(tmp_path, monkeypatch):
     weights.load('somewhere/weights', tiny.NAME)
 
 
+def test_load_for_a_model_that_is_made(tmp_path):
+  path = tmp_path / 'file'
+  params = tiny.params(**tiny.OPTIONS)
+  weights.save(path, params, {}, tiny.NAME, 'nfnets', **tiny.OPTIONS)
+  model = models.create_model(tiny.NAME, **tiny.OPTIONS)
+  found, _ = weights.load_for(path, model)
+  _assert_equal(found, params)
+  whole = models.create_model(tiny.NAME)
+  with pytest.raises(errors.UserError, match='--config.model.width='):
+    weights.load_for(path, whole, reset_head=True)
+
+
 @pytest.mark.parametrize('layout', _LAYOUTS)
 def test_a_thousand_mutations(tmp_path, layout):
   """Each ends in one line or, where it changed nothing, the right weights."""
