@@ -1,6 +1,5 @@
 """Weights from any file that holds them, checked against a model."""
 
-import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -9,14 +8,14 @@ import numpy as np
 
 from nfnets import errors, models
 from nfnets.models import config as model_config
-from nfnets.weights import class_names, metadata, sources, timm, tree
-
-# Settings that may differ between a file and the model that takes it: none of
-# them changes what an evaluated network computes.
-_FREE = frozenset((
-    'name', 'num_classes', 'train_size', 'test_size', 'crop_pct', 'crop_mode',
-    'drop_rate', 'stochdepth_rate', 'remat', 'head_init', 'skip_gain_init',
-))  # fmt: skip
+from nfnets.weights import (
+  agreement,
+  class_names,
+  metadata,
+  sources,
+  timm,
+  tree,
+)
 
 
 class Loaded(NamedTuple):
@@ -89,37 +88,9 @@ def load_for(
   name = model.config.name
   source = sources.read(path, name)
   _check_name(source, name, tree.options(model.config))
-  _check_settings(source, model.config)
+  agreement.check_config(source, model.config)
   params, state = fit(source, model, reset_head)
   return tree.unflatten(params), tree.unflatten(state)
-
-
-def _check_settings(
-  source: sources.Source, config: model_config.ModelConfig
-) -> None:
-  if not source.options:
-    return
-  theirs = models.create_model(config.name, **source.options).config
-  differ = {
-    field: value
-    for field, value in dataclasses.asdict(theirs).items()
-    if field not in _FREE and value != getattr(config, field)
-  }
-  if differ:
-    said = ', '.join(f'{field}={value!r}' for field, value in differ.items())
-    asked = ', '.join(f'{field}={getattr(config, field)!r}' for field in differ)
-    remedy = ' '.join(
-      f'--config.model.{field}={_on_command_line(value)}'
-      for field, value in differ.items()
-    )
-    raise errors.UserError(
-      f'{source.path}: was saved with {said}, the model has {asked}; make it'
-      f' alike: {remedy}'
-    )
-
-
-def _on_command_line(value: Any) -> str:
-  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def load_model(
@@ -196,24 +167,8 @@ def _options(
     written.pop('num_classes', None)
   options = {**written, **overrides}
   if written and overrides:
-    _check_agreement(source, name, written, options)
+    agreement.check_options(source, name, written, options)
   return options
-
-
-def _check_agreement(
-  source: sources.Source,
-  name: str,
-  written: dict[str, Any],
-  options: dict[str, Any],
-) -> None:
-  theirs = dataclasses.asdict(models.create_model(name, **written).config)
-  ours = dataclasses.asdict(models.create_model(name, **options).config)
-  for field in theirs.keys() - _FREE:
-    if theirs[field] != ours[field]:
-      raise errors.UserError(
-        f'{source.path}: was saved with {field}={theirs[field]!r}, asked for '
-        f'{ours[field]!r}; leave {field} out to use what the file says'
-      )
 
 
 def fit(
