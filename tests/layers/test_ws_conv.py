@@ -164,3 +164,15 @@ def test_derivative_is_that_of_the_formula(epsilon, scale):
     np.testing.assert_allclose(
       one, other, rtol=0, atol=helpers.RTOL_REDUCTION * size
     )
+
+
+def test_filters_far_from_zero_lose_no_digit():
+  """Sums of squares alone would leave none of the variance's digits."""
+  rng = np.random.default_rng(5)
+  weight = (10 + 0.01 * rng.standard_normal((3, 3, 8, 4))).astype(np.float32)
+  wide = weight.astype(np.float64)
+  deviations = wide - wide.mean((0, 1, 2))
+  expected = deviations / np.sqrt(np.sum(deviations**2, (0, 1, 2)))
+  found = ws_conv.standardize_weight(jnp.asarray(weight), jnp.ones(4))
+  # The mean itself is known to 1e-6 of 10, a thousandth of the deviations.
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
