@@ -35,6 +35,9 @@ _MERGED_WIDTH = 64
 # Below this many output positions a matrix product of patches beats XLA's
 # convolution.
 _FEW_POSITIONS = 256
+# From this many numbers per kernel position its gradient is a matrix product per
+# position; below, such products are too narrow.
+_WIDE = 64 * 128
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -89,19 +92,41 @@ def _dense_backward(
     lhs_dilation=stride,
     dimension_numbers=_AXES,
   )
+  return d_inputs, _dense_kernel_gradient(geometry, inputs, kernel, cotangent)
+
+
+_dense.defvjp(_dense_forward, _dense_backward)
+
+
+def _dense_kernel_gradient(
+  geometry: Geometry,
+  inputs: jax.Array,
+  kernel: jax.Array,
+  cotangent: jax.Array,
+) -> jax.Array:
+  height, width, channels, outputs = kernel.shape
+  if channels * outputs >= _WIDE:
+    rows = cotangent.reshape(-1, outputs)
+    taps = _taps(inputs, (height, width), geometry)
+    products = [
+      lax.dot_general(tap.reshape(-1, channels), rows, (((0,), (0,)), ((), ())))
+      for tap in taps
+    ]
+    return jnp.stack(products).reshape(kernel.shape)
   # The images are what is summed over: they stand where channels usually do.
+  spans = [(n - 1) * geometry.stride for n in cotangent.shape[1:3]]
+  sizes = zip(
+    inputs.shape[1:3], (height, width), geometry.pads, spans, strict=True
+  )
   d_kernel = lax.conv_general_dilated(
     inputs.transpose(3, 1, 2, 0),
     cotangent.transpose(1, 2, 0, 3),
     window_strides=(1, 1),
     padding=[(p[0], k + span - n - p[0]) for n, k, p, span in sizes],
-    rhs_dilation=stride,
+    rhs_dilation=(geometry.stride, geometry.stride),
     dimension_numbers=_AXES,
   )
-  return d_inputs, d_kernel.transpose(1, 2, 0, 3)
-
-
-_dense.defvjp(_dense_forward, _dense_backward)
+  return d_kernel.transpose(1, 2, 0, 3)
 
 
 def _forward(
@@ -201,28 +226,32 @@ def _patches_matmul(
   inputs: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> jax.Array:
   """A dense convolution as one product of patches and kernel (im2col)."""
-  height, width, channels, outputs = kernel.shape
+  height, width, _, outputs = kernel.shape
+  taps = _taps(inputs, (height, width), geometry)
+  patches = jnp.concatenate(taps, axis=-1)
+  products = jnp.dot(
+    patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, outputs)
+  )
+  return products.reshape(*patches.shape[:3], outputs)
+
+
+def _taps(
+  inputs: jax.Array, size: tuple[int, int], geometry: Geometry
+) -> list[jax.Array]:
+  """What each of a kernel's positions meets: float[B, H', W', C] each."""
+  height, width = size
   stride = geometry.stride
   padded = jnp.pad(inputs, ((0, 0), *geometry.pads, (0, 0)))
-  batch, padded_height, padded_width, _ = padded.shape
-  rows = (padded_height - height) // stride + 1
-  columns = (padded_width - width) // stride + 1
-  taps = [
+  batch, padded_height, padded_width, channels = padded.shape
+  rows = (padded_height - height) // stride
+  columns = (padded_width - width) // stride
+  return [
     lax.slice(
       padded,
       (0, i, j, 0),
-      (
-        batch,
-        i + (rows - 1) * stride + 1,
-        j + (columns - 1) * stride + 1,
-        channels,
-      ),
+      (batch, i + rows * stride + 1, j + columns * stride + 1, channels),
       (1, stride, stride, 1),
     )
     for i in range(height)
     for j in range(width)
   ]
-  patches = jnp.concatenate(taps, axis=-1).reshape(batch * rows * columns, -1)
-  return jnp.dot(patches, kernel.reshape(-1, outputs)).reshape(
-    batch, rows, columns, outputs
-  )
