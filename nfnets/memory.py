@@ -38,9 +38,24 @@ def keep_freed_memory() -> None:
   tunables = os.environ.get(_TUNABLES, '')
   if _PREFIX in tunables or not (_started_as_module() and _has_settings()):
     return
-  ours = [f'{_PREFIX}{name}={value}' for name, value in _SETTINGS.items()]
-  os.environ[_TUNABLES] = ':'.join(filter(None, [tunables, *ours]))
+  os.environ[_TUNABLES] = ':'.join(filter(None, [tunables, *_assignments()]))
   os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def default_environment() -> dict[str, str]:
+  """The environment for a child that is not to have these settings."""
+  environment = dict(os.environ)
+  kept = [
+    part
+    for part in environment.get(_TUNABLES, '').split(':')
+    if part and part not in _assignments()
+  ]
+  environment[_TUNABLES] = ':'.join(kept)
+  return environment
+
+
+def _assignments() -> list[str]:
+  return [f'{_PREFIX}{name}={value}' for name, value in _SETTINGS.items()]
 
 
 def _started_as_module() -> bool:

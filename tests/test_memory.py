@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from nfnets import memory
+
 PROGRAM = """
 import os
 from nfnets import cli
@@ -67,3 +69,12 @@ def test_other_programs_are_left_alone(program):
   assert outcome('-c', PROGRAM, **program) == 'None'
   script = program['PYTHONPATH'].split(os.pathsep)[0] + '/asked.py'
   assert outcome(script, **program) == 'None'
+
+
+@pytest.mark.skipif(not has_settings(), reason='another C library')
+def test_a_child_can_go_without(program, monkeypatch):
+  ours = outcome('-m', 'nfnets.asked', **program)
+  for users in ('', 'glibc.rtld.nns=4'):
+    whole = ':'.join(filter(None, [users, ours]))
+    monkeypatch.setenv('GLIBC_TUNABLES', whole)
+    assert memory.default_environment()['GLIBC_TUNABLES'] == users

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nfnets import errors
+from nfnets import errors, memory
 
 LAYOUTS = ('contiguous', 'channels_last')
 KINDS = ('forward', 'train_step')
@@ -65,6 +65,8 @@ def started(
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    # As PyTorch's users run it.
+    env=memory.default_environment(),
   )
   try:
     _ask(process, f'{KINDS[0]} {LAYOUTS[0]}')

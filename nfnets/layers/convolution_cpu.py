@@ -106,6 +106,8 @@ def _dense_kernel_gradient(
 ) -> jax.Array:
   height, width, channels, outputs = kernel.shape
   if channels * outputs >= _WIDE:
+    # Else XLA makes the taps early and keeps them all until they are needed.
+    inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
     rows = cotangent.reshape(-1, outputs)
     taps = _taps(inputs, (height, width), geometry)
     products = [

@@ -26,6 +26,7 @@ CASES = {
   'dense': (6, 5, 4, 6, 3, 1, 'SAME', 1),
   'dense_many_positions': (24, 20, 4, 6, 3, 1, 'SAME', 1),
   'grouped': (6, 7, 8, 8, 3, 1, 'SAME', 2),
+  'wide_strided_many_positions': (33, 24, 64, 128, 3, 2, 'SAME', 1),
   'grouped_wide': (5, 5, 128, 256, 3, 1, 'SAME', 2),
   'grouped_many_positions': (20, 24, 32, 64, 3, 1, 'SAME', 2),
   'grouped_strided_odd': (7, 9, 8, 12, 3, 2, 'SAME', 4),
