@@ -35,8 +35,8 @@ _MERGED_WIDTH = 64
 # Below this many output positions a matrix product of patches beats XLA's
 # convolution.
 _FEW_POSITIONS = 256
-# From this many numbers per kernel position its gradient is a matrix product per
-# position; below, such products are too narrow.
+# From this many numbers per kernel position on, a kernel's gradient is a matrix
+# product per position; below, such products are too narrow.
 _WIDE = 64 * 128
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
@@ -81,8 +81,8 @@ def _dense_backward(
   stride = (geometry.stride, geometry.stride)
   # What the positions of the outputs span in the inputs, less one.
   spans = [(n - 1) * geometry.stride for n in cotangent.shape[1:3]]
-  sizes = list(
-    zip(inputs.shape[1:3], kernel.shape[:2], geometry.pads, spans, strict=True)
+  sizes = zip(
+    inputs.shape[1:3], kernel.shape[:2], geometry.pads, spans, strict=True
   )
   d_inputs = lax.conv_general_dilated(
     cotangent,
