@@ -5,7 +5,7 @@ gradient of the kernel) is a function of the geometry and of the way to do it.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import jax
@@ -78,18 +78,13 @@ def _dense_backward(
   cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   inputs, kernel = residuals
-  stride = (geometry.stride, geometry.stride)
-  # What the positions of the outputs span in the inputs, less one.
-  spans = [(n - 1) * geometry.stride for n in cotangent.shape[1:3]]
-  sizes = zip(
-    inputs.shape[1:3], kernel.shape[:2], geometry.pads, spans, strict=True
-  )
+  sizes = _sizes(geometry, inputs, kernel, cotangent)
   d_inputs = lax.conv_general_dilated(
     cotangent,
     jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
     window_strides=(1, 1),
     padding=[(k - 1 - p[0], n - 1 - span + p[0]) for n, k, p, span in sizes],
-    lhs_dilation=stride,
+    lhs_dilation=(geometry.stride, geometry.stride),
     dimension_numbers=_AXES,
   )
   return d_inputs, _dense_kernel_gradient(geometry, inputs, kernel, cotangent)
@@ -116,10 +111,7 @@ def _dense_kernel_gradient(
     ]
     return jnp.stack(products).reshape(kernel.shape)
   # The images are what is summed over: they stand where channels usually do.
-  spans = [(n - 1) * geometry.stride for n in cotangent.shape[1:3]]
-  sizes = zip(
-    inputs.shape[1:3], (height, width), geometry.pads, spans, strict=True
-  )
+  sizes = _sizes(geometry, inputs, kernel, cotangent)
   d_kernel = lax.conv_general_dilated(
     inputs.transpose(3, 1, 2, 0),
     cotangent.transpose(1, 2, 0, 3),
@@ -129,6 +121,16 @@ def _dense_kernel_gradient(
     dimension_numbers=_AXES,
   )
   return d_kernel.transpose(1, 2, 0, 3)
+
+
+def _sizes(
+  geometry: Geometry, inputs: jax.Array, kernel: jax.Array, outputs: jax.Array
+) -> Iterator[tuple[int, int, tuple[int, int], int]]:
+  """Per axis: inputs, kernel, pads, and what the outputs span, less one."""
+  spans = [(n - 1) * geometry.stride for n in outputs.shape[1:3]]
+  return zip(
+    inputs.shape[1:3], kernel.shape[:2], geometry.pads, spans, strict=True
+  )
 
 
 def _forward(
