@@ -19,14 +19,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, machine
 from nfnets.data import (
   benchmark_peers,
   crops,
   images,
   pipeline,
   places,
-  pool,
   sources,
 )
 
@@ -98,7 +97,7 @@ def measure(
   Returns:
     The ceiling, our pipeline, and the peers, the missing ones with a reason.
   """
-  threads = num_threads or pool.available_cores()
+  threads = num_threads or machine.available_cores()
   settings = (batch_size, image_size, threads)
   with contextlib.ExitStack() as stack:
     folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nfnets import errors
-from nfnets.data import crops, images, pool, progress, sources, unreadable
+from nfnets import errors, machine
+from nfnets.data import crops, images, progress, sources, unreadable
 
 _SHOWN_CLASSES = 8
 _SAMPLE_SIZE = 144
@@ -102,7 +102,7 @@ def _examine_each(
       return unreadable.Unreadable(error.id, error.reason)
 
   chunk = 1024  # Else the pool would hold as many futures as there are images.
-  with futures.ThreadPoolExecutor(pool.available_cores()) as threads:
+  with futures.ThreadPoolExecutor(machine.available_cores()) as threads:
     for start in range(0, len(indices), chunk):
       yield from threads.map(examine_one, indices[start : start + chunk])
 

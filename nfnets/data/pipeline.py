@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, machine
 from nfnets.data import (
   batches,
   crops,
@@ -278,7 +278,9 @@ def _slice(
   if not 0 <= index < count:
     raise ValueError(f'process {index} of {count}')
   rows = batch_size // count
-  threads = num_threads or max(1, pool.available_cores() // max(1, num_workers))
+  threads = num_threads or max(
+    1, machine.available_cores() // max(1, num_workers)
+  )
   return _Slice(
     source, batch_size, rows, index * rows, image_size, threads, policy
   )

@@ -2,19 +2,11 @@
 
 import functools
 import itertools
-import os
 from collections.abc import Callable
 from concurrent import futures
 from typing import TypeVar
 
 T = TypeVar('T')
-
-
-def available_cores() -> int:
-  """The CPU cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 @functools.cache

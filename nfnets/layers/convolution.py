@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import jax
 from jax import lax
 
-from nfnets.layers import convolution_cpu
+from nfnets.layers import convolution_cpu, convolution_dense
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 Lowering = Literal['plain', 'grouped_dense', 'matmul']
@@ -72,12 +72,12 @@ def conv2d(
   Returns:
     float[B, H', W', O].
   """
-  geometry = convolution_cpu.Geometry(
+  geometry = convolution_dense.Geometry(
     stride, _pads(inputs, kernel, stride, padding), groups
   )
   with jax.named_scope(_scope(kernel, stride, groups)):
     if _forced.value == 'plain':
-      return convolution_cpu.plain(inputs, kernel, geometry)
+      return convolution_dense.plain(inputs, kernel, geometry)
     return _conv2d(geometry, _forced.value, inputs, kernel)
 
 
@@ -103,7 +103,7 @@ def _pads(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv2d(
-  geometry: convolution_cpu.Geometry,
+  geometry: convolution_dense.Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -112,7 +112,7 @@ def _conv2d(
 
 
 def _conv2d_forward(
-  geometry: convolution_cpu.Geometry,
+  geometry: convolution_dense.Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -122,7 +122,7 @@ def _conv2d_forward(
 
 
 def _conv2d_backward(
-  geometry: convolution_cpu.Geometry,
+  geometry: convolution_dense.Geometry,
   forced: Lowering | None,
   residuals: tuple[jax.Array, jax.Array],
   cotangent: jax.Array,
@@ -138,7 +138,7 @@ _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 def _by_platform(
   part: convolution_cpu.Part,
-  geometry: convolution_cpu.Geometry,
+  geometry: convolution_dense.Geometry,
   forced: Lowering | None,
   *operands: jax.Array,
 ) -> jax.Array:
@@ -154,7 +154,7 @@ def _by_platform(
 
 @functools.cache
 def _branch(
-  part: convolution_cpu.Part, geometry: convolution_cpu.Geometry, name: str
+  part: convolution_cpu.Part, geometry: convolution_dense.Geometry, name: str
 ) -> Callable[..., jax.Array]:
   # Cached since JAX's tracing cache knows functions by identity: equal
   # convolutions are then traced once.

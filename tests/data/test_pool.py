@@ -29,7 +29,3 @@ def test_an_error_is_raised_after_the_others_are_done():
   with pytest.raises(ValueError, match='row 1'):
     pool.in_threads(fill, 4, 2)
   assert sorted(done) == [0, 2, 3]
-
-
-def test_available_cores_is_positive():
-  assert pool.available_cores() >= 1
