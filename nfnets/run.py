@@ -215,11 +215,13 @@ def _make_evaluation(
   model: models.Model,
   source: sources.Source,
 ) -> loop.Evaluate:
+  folded, fold = models.folded(model)
   return evaluate_lib.make_evaluation(
     step_lib.make_eval_step(
-      model, mean=model.config.mean, std=model.config.std
+      folded, mean=model.config.mean, std=model.config.std
     ),
     assemble.eval_batches(config, source, model),
+    step_lib.make_fold(fold),
   )
 
 

@@ -3,8 +3,9 @@
 from nfnets.models.registry import (
   Model,
   create_model,
+  folded,
   for_inference,
   list_models,
 )
 
-__all__ = ['Model', 'create_model', 'for_inference', 'list_models']
+__all__ = ['Model', 'create_model', 'folded', 'for_inference', 'list_models']

@@ -125,24 +125,36 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
   return _build(config)
 
 
-def for_inference(model: Model, params: Params) -> tuple[Model, Params]:
+def folded(model: Model) -> tuple[Model, Callable[[Params], Params]]:
   """The network with its constants baked into plain convolutions.
 
-  Saves a pass over all weights each time that it is applied; see
-  `folding.fold` for how near the logits are.
+  It saves a pass over all weights each time that it is applied; see
+  `folding.fold` for how near its logits are.
+
+  Args:
+    model: the network.
+
+  Returns:
+    The folded network, and what makes its parameters of those of `model`, a
+    differentiable function. The model itself and the identity where there is
+    nothing to fold.
+  """
+  if model.config.folded or not model.config.standardize:
+    return model, lambda params: params
+  fold = functools.partial(folding.fold, config=model.config)
+  return _build(dataclasses.replace(model.config, folded=True)), fold
+
+
+def for_inference(model: Model, params: Params) -> tuple[Model, Params]:
+  """`folded` model and parameters; those given where there is nothing to fold.
 
   Args:
     model: the network.
     params: its parameters.
-
-  Returns:
-    Model and parameters; those given where there is nothing to fold.
   """
-  if not any('gain' in values for values in params.values()):
-    return model, params
+  other, fold = folded(model)
   # One program: a step by itself would be compiled for each shape of filter.
-  folded = jax.jit(functools.partial(folding.fold, config=model.config))(params)
-  return _build(dataclasses.replace(model.config, folded=True)), folded
+  return (model, params) if other is model else (other, jax.jit(fold)(params))
 
 
 def _build(config: ModelConfig) -> Model:

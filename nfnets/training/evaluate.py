@@ -95,12 +95,15 @@ def evaluate_all(
 def make_evaluation(
   eval_step: step_lib.EvalStep,
   batches: devices.Batches,
+  fold: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
   """What the training loop calls to measure a train state.
 
   Args:
     eval_step: from `step.make_eval_step`.
     batches: of the held-out split, finite.
+    fold: params -> those of the network that `eval_step` was made for, both
+      replicated (`step.make_fold`).
 
   Returns:
     (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss', the same of
@@ -110,9 +113,9 @@ def make_evaluation(
   def evaluation(
     state: state_lib.TrainState, should_stop: Callable[[], bool]
   ) -> dict[str, float]:
-    networks = {'': (state.params, state.state)}
+    networks = {'': (fold(state.params), state.state)}
     if state.ema_params:
-      networks['ema_'] = state.ema_params, state.ema_state
+      networks['ema_'] = fold(state.ema_params), state.ema_state
     with contextlib.closing(batches.iterate()) as source:
       metrics = evaluate_all(
         eval_step, networks, source, should_stop=should_stop

@@ -58,7 +58,12 @@ def make_gradient(
   Returns:
     (params, state, step, batch) -> `Gradient`, batch as in `shard_batch`.
   """
-  loss_fn = functools.partial(_loss, model, jnp.dtype(dtype), label_smoothing)
+  folded, fold = registry.folded(model)
+  # A micro-batch by itself gains nothing from folding, and the ascent of SAM is
+  # one in the parameters as they are.
+  fold_once = accumulation > 1 and sam_rho is None
+  network = folded if fold_once else model
+  loss_fn = functools.partial(_loss, network, jnp.dtype(dtype), label_smoothing)
 
   def micro_batch(params: Any, state: Any, step: jax.Array, batch: Any) -> Any:
     examples, model_key = _augmented(preprocess, seed, step, batch)
@@ -76,7 +81,26 @@ def make_gradient(
 
   if accumulation == 1:
     return micro_batch
-  return functools.partial(_accumulate, micro_batch, accumulation)
+  mean = functools.partial(_accumulate, micro_batch, accumulation)
+  return functools.partial(_through, fold, mean) if fold_once else mean
+
+
+def _through(
+  fold: Callable[[Any], Any],
+  gradient: GradientFn,
+  params: Any,
+  state: Any,
+  step: jax.Array,
+  batch: Any,
+) -> Gradient:
+  """The gradient at `fold(params)`, led back to the parameters.
+
+  So the filters are standardized, and the derivative of that is taken, once per
+  step and not once per micro-batch.
+  """
+  folded, transpose = jax.vjp(fold, params)
+  result = gradient(folded, state, step, batch)
+  return result._replace(grads=transpose(result.grads)[0])
 
 
 def _augmented(

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -200,6 +201,26 @@ def make_eval_step(
   return jax.pmap(
     eval_step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None
   )
+
+
+def make_fold(fold: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """Makes the program that every device prepares its weights with.
+
+  Args:
+    fold: params -> params of the network that is evaluated.
+
+  Returns:
+    The same function for replicated params.
+  """
+  # The ones tell pmap how many devices there are.
+  program = jax.pmap(
+    lambda params, ones: fold(params),
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+  )
+  ones = np.ones((jax.local_device_count(), 1), np.float32)
+  return lambda params: program(params, ones)
 
 
 def make_replica_check() -> Callable[[Any, Any], jax.Array]:

@@ -96,6 +96,30 @@ def test_weights_and_average_are_measured_in_one_pass(network):
   assert not any('ema' in name for name in evaluation(train_state, bool))
 
 
+def test_filters_are_folded_once_for_all_batches(network):
+  model, eval_step, params, state = network
+  asked = []
+
+  def fold(params):
+    asked.append(1)
+    return jax.tree.map(lambda x: 2 * x, params)
+
+  train_state, _ = tiny.setup()
+  train_state = train_state._replace(
+    params=params, state=state, ema_params={}, ema_state={}
+  )
+  evaluation = evaluate_lib.make_evaluation(
+    eval_step, Split(8), step_lib.make_fold(fold)
+  )
+  metrics = evaluation(train_state, lambda: False)
+  doubled = devices.replicate(jax.tree.map(lambda x: 2 * x, params))
+  assert metrics['eval/loss'] == pytest.approx(
+    by_hand(model, doubled, state)['loss'], rel=1e-5
+  )
+  evaluation(train_state, lambda: False)
+  assert len(asked) == 1  # traced once: the program is kept
+
+
 def test_a_padded_row_of_garbage_does_not_leak(network):
   model, _, params, state = network
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets.augment import preprocess as preprocess_lib
+from nfnets.models import config as model_config
 from nfnets.models import registry
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.optim import schedules
@@ -55,7 +56,8 @@ def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
     logits = hidden @ linear['w'] + linear['b'].reshape(1, -1)
     return (logits, {'pool': hidden}), state
 
-  return registry.Model(init, apply, None)
+  config = model_config.ModelConfig('tiny', 'Tiny', '', standardize=False)
+  return registry.Model(init, apply, config)
 
 
 def make_preprocess(**options: Any) -> preprocess_lib.Preprocess:
