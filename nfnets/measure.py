@@ -4,7 +4,6 @@ import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 
 from nfnets import assemble, models, weights
@@ -47,12 +46,14 @@ def evaluate(
     if weights_file
     else _from_checkpoint(config, checkpoints)
   )
-  folded = [models.for_inference(model, n.params) for n in networks]
+  folded, fold = models.folded(model)
+  fold_replicated = step_lib.make_fold(fold)
   eval_step = step_lib.make_eval_step(
-    folded[0][0], mean=model.config.mean, std=model.config.std
+    folded, mean=model.config.mean, std=model.config.std
   )
-  for network, (_, params) in zip(networks, folded, strict=True):
-    params, state = devices.replicate(jax.device_get((params, network.state)))
+  for network in networks:
+    params, state = devices.replicate((network.params, network.state))
+    params = fold_replicated(params)
     with contextlib.closing(batches.iterate()) as stream:
       result = evaluate_lib.evaluate(eval_step, params, state, stream)
     if devices.is_primary():

@@ -52,12 +52,7 @@ def _convolve(
   positions = math.prod(inputs.shape[:3])
   by_channels = -(-kernel.shape[-1] // _CHANNEL_BLOCK)
   by_columns = min(machine.available_cores(), positions // _COLUMN_BLOCK)
-  usual = all(
-    0 <= side < size
-    for pad, size in zip(pads, kernel.shape[:2], strict=True)
-    for side in pad
-  )
-  if by_channels < by_columns and usual:
+  if by_channels < by_columns:
     return _in_one_line(inputs, kernel, pads)
   return plain(inputs, kernel, Geometry(1, pads, 1))
 
@@ -67,7 +62,8 @@ def _in_one_line(
 ) -> jax.Array:
   """A convolution of stride 1 with all rows of all images in one line.
 
-  Rows and images have the padding between them in common. The line stands
+  Rows and images have the padding between them in common, which must be less
+  than the kernel. The line stands
   there once for each row of the kernel, a row of the image further on, so that
   a kernel without height finds its rows above each other.
   """
@@ -93,15 +89,31 @@ def _in_one_line(
   ]
 
 
+def dense(
+  geometry: Geometry, inputs: jax.Array, kernel: jax.Array
+) -> jax.Array:
+  """A convolution in one group: float[B, H', W', O]."""
+  reach = zip(geometry.pads, kernel.shape[:2], strict=True)
+  if not all(0 <= side < size for pad, size in reach for side in pad):
+    # Else the gradient of the inputs is a convolution with negative pads: there
+    # XLA for CPUs (jaxlib 0.10) reads what lies outside of its arrays.
+    inputs = lax.pad(
+      inputs,
+      jnp.zeros((), inputs.dtype),
+      ((0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)),
+    )
+    geometry = geometry._replace(pads=((0, 0), (0, 0)))
+  return _dense(geometry, inputs, kernel)
+
+
 # JAX writes the gradients of a convolution as convolutions with other orders of
 # axes. XLA for CPUs brings them into the order that its fast code takes, but
 # not inside a loop, such as that over micro-batches, where they then take a
 # hundred times as long. Written out in that order they are fast everywhere.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def dense(
+def _dense(
   geometry: Geometry, inputs: jax.Array, kernel: jax.Array
 ) -> jax.Array:
-  """A convolution in one group: float[B, H', W', O]."""
   if geometry.stride == 1:
     return _convolve(inputs, kernel, geometry.pads)
   return plain(inputs, kernel, geometry)
@@ -110,7 +122,7 @@ def dense(
 def _dense_forward(
   geometry: Geometry, inputs: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return dense(geometry, inputs, kernel), (inputs, kernel)
+  return _dense(geometry, inputs, kernel), (inputs, kernel)
 
 
 def _dense_backward(
@@ -123,7 +135,7 @@ def _dense_backward(
   return d_inputs, _dense_kernel_gradient(geometry, inputs, kernel, cotangent)
 
 
-dense.defvjp(_dense_forward, _dense_backward)
+_dense.defvjp(_dense_forward, _dense_backward)
 
 
 def _dense_inputs_gradient(

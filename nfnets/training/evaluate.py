@@ -95,7 +95,7 @@ def evaluate_all(
 def make_evaluation(
   eval_step: step_lib.EvalStep,
   batches: devices.Batches,
-  fold: Callable[[Any], Any] = lambda params: params,
+  fold: Callable[[Any], Any],
 ) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
   """What the training loop calls to measure a train state.
 

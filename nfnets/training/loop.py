@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from nfnets import errors
 from nfnets.training import checkpoint, devices, reporting
@@ -196,8 +195,7 @@ class _Saver:
       self._checkpointer.save(step, state, metrics)
 
   def _check(self, state: state_lib.TrainState, step: int) -> None:
-    ones = np.ones((jax.local_device_count(), 1), np.float32)
-    if not jax.device_get(self._agree(state, ones)):
+    if not jax.device_get(self._agree(state)):
       raise RuntimeError(
         f'the devices hold different states at step {step}: nothing was '
         'saved. A device or its memory is at fault'

@@ -210,36 +210,39 @@ def make_fold(fold: Callable[[Any], Any]) -> Callable[[Any], Any]:
     fold: params -> params of the network that is evaluated.
 
   Returns:
-    The same function for replicated params.
+    The same function from replicated to replicated params.
   """
-  # The ones tell pmap how many devices there are.
-  program = jax.pmap(
-    lambda params, ones: fold(params),
-    axis_name=AXIS,
-    in_axes=(None, 0),
-    out_axes=None,
-  )
-  ones = np.ones((jax.local_device_count(), 1), np.float32)
-  return lambda params: program(params, ones)
+  return _on_every_device(fold)
 
 
-def make_replica_check() -> Callable[[Any, Any], jax.Array]:
+def make_replica_check() -> Callable[[Any], jax.Array]:
   """Makes the program that compares the replicas of a pytree.
 
   Returns:
-    check(tree, ones) -> bool[], whether every device of every process holds
-    the same bits; `ones` is any array [local devices, ...], which tells pmap
-    how many there are.
+    check(tree) -> bool[], whether every device of every process holds the
+    same bits.
   """
 
-  def check(tree: Any, ones: Any) -> jax.Array:
-    del ones
+  def check(tree: Any) -> jax.Array:
     digest = sum(
       map(_bit_sum, jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32)
     )
     return lax.pmax(digest, AXIS) == lax.pmin(digest, AXIS)
 
-  return jax.pmap(check, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+  return _on_every_device(check)
+
+
+def _on_every_device(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """A program of a replicated pytree alone."""
+  program = jax.pmap(
+    lambda tree, ones: function(tree),
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+  )
+  # They tell pmap how many devices there are.
+  ones = np.ones((jax.local_device_count(), 1), np.float32)
+  return lambda tree: program(tree, ones)
 
 
 def _bit_sum(x: jax.Array) -> jax.Array:

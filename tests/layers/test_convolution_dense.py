@@ -18,6 +18,7 @@ CASES = {
   'no_pads': (3, 17, 19, 3, 5, (3, 3), ((0, 0), (0, 0))),
   'uneven_pads': (3, 17, 19, 3, 5, (3, 3), ((0, 2), (2, 1))),
   'uneven_kernel': (2, 17, 19, 3, 5, (5, 2), ((1, 3), (0, 1))),
+  'pads_wider_than_the_kernel': (2, 17, 19, 3, 5, (2, 2), ((3, 0), (1, 4))),
   'two_blocks_of_outputs': (3, 17, 19, 3, 80, (3, 3), ((1, 1), (1, 1))),
 }
 
@@ -43,7 +44,11 @@ def test_equals_xlas_convolution_and_its_gradients(monkeypatch, case, cores):
     return outputs, *transpose(cotangent.reshape(outputs.shape))
 
   actual = products(lambda x, w: convolution_dense.dense(geometry, x, w))
-  expected = products(lambda x, w: convolution_dense.plain(x, w, geometry))
+  padded = [(0, 0), *geometry.pads, (0, 0)]
+  valid = geometry._replace(pads=((0, 0), (0, 0)))
+  expected = products(
+    lambda x, w: convolution_dense.plain(jnp.pad(x, padded), w, valid)
+  )
   for a, b in zip(actual, expected, strict=True):
     scale = np.abs(b).max()
     np.testing.assert_allclose(

@@ -63,6 +63,7 @@ class Program:
     model = options.pop('model', None) or tiny.make_model(drop_rate=0.3)
     state, self.train_step = tiny.setup(model=model, **options)
     self.initial = jax.device_get(state)
+    self.fold = step_lib.make_fold(lambda params: params)
     self.eval_step = step_lib.make_eval_step(
       model, mean=(0.5,) * 3, std=(0.25,) * 3
     )
@@ -98,7 +99,7 @@ class Program:
           train_step=self.train_step,
           batches=batches or Batches(),
           evaluate=evaluate_lib.make_evaluation(
-            self.eval_step, eval_batches or Batches(2)
+            self.eval_step, eval_batches or Batches(2), self.fold
           ),
           checkpointer=saver,
           reporter=reporter,
