@@ -28,6 +28,8 @@ class Geometry(NamedTuple):
 # XLA's convolution shares its work among cores by blocks of so many output
 # channels and columns, not by rows or images.
 _CHANNEL_BLOCK, _COLUMN_BLOCK = 64, 128
+# From so many channels in and out on, narrow products are wide enough.
+WIDE = 64
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -132,7 +134,7 @@ def _dense_backward(
 ) -> tuple[jax.Array, jax.Array]:
   inputs, kernel = residuals
   d_inputs = _dense_inputs_gradient(geometry, inputs, kernel, cotangent)
-  return d_inputs, _dense_kernel_gradient(geometry, inputs, kernel, cotangent)
+  return d_inputs, kernel_gradient(geometry, inputs, kernel, cotangent)
 
 
 _dense.defvjp(_dense_forward, _dense_backward)
@@ -163,33 +165,76 @@ def _dense_inputs_gradient(
   )
 
 
-def _dense_kernel_gradient(
+def kernel_gradient(
   geometry: Geometry,
   inputs: jax.Array,
   kernel: jax.Array,
   cotangent: jax.Array,
+) -> jax.Array:
+  """The gradient of the kernel: float[kh, kw, C // groups, O].
+
+  Args:
+    geometry: of the convolution; one group, or groups of `WIDE` channels or
+      more.
+    inputs: float[B, H, W, C].
+    kernel: float[kh, kw, C // groups, O].
+    cotangent: float[B, H', W', O].
+  """
+  # Else XLA makes the taps early and keeps them all until they are needed.
+  inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
+  each = taps(inputs, kernel.shape[:2], geometry)
+  width = kernel.shape[1]
+  rows = [each[i : i + width] for i in range(0, len(each), width)]
+  if min(kernel.shape[2], kernel.shape[3] // geometry.groups) < WIDE:
+    return _narrow_kernel_gradient(rows, kernel, cotangent)
+  return _wide_kernel_gradient(rows, kernel, cotangent, geometry.groups)
+
+
+def _narrow_kernel_gradient(
+  rows: list[list[jax.Array]], kernel: jax.Array, cotangent: jax.Array
 ) -> jax.Array:
   """One matrix product per row of the kernel.
 
   One of the whole kernel has more patches to hold, and one per position is too
   narrow a product.
   """
-  height, width, channels, outputs = kernel.shape
-  # Else XLA makes the taps early and keeps them all until they are needed.
-  inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
-  errors = cotangent.reshape(-1, outputs)
-  each = taps(inputs, (height, width), geometry)
-  rows = [
-    jnp.concatenate(each[i : i + width], axis=-1)
-    for i in range(0, len(each), width)
-  ]
+  errors = cotangent.reshape(-1, cotangent.shape[-1])
   products = [
-    lax.dot_general(
-      row.reshape(-1, width * channels), errors, (((0,), (0,)), ((), ()))
-    )
+    lax.dot_general(_side_by_side(row), errors, (((0,), (0,)), ((), ())))
     for row in rows
   ]
   return jnp.concatenate(products).reshape(kernel.shape)
+
+
+def _side_by_side(row: list[jax.Array]) -> jax.Array:
+  """float[B * H' * W', kw * C]."""
+  patches = jnp.concatenate(row, axis=-1)
+  return patches.reshape(-1, patches.shape[-1])
+
+
+def _wide_kernel_gradient(
+  rows: list[list[jax.Array]],
+  kernel: jax.Array,
+  cotangent: jax.Array,
+  groups: int,
+) -> jax.Array:
+  """One matrix product per row of the kernel and group.
+
+  Both factors of a product are in the order that XLA's fastest code takes: the
+  cotangent is transposed once for all of them.
+  """
+  height, width, channels, outputs = kernel.shape
+  # float[groups, outputs, positions]
+  errors = cotangent.reshape(-1, groups, outputs // groups).transpose(1, 2, 0)
+  errors = lax.optimization_barrier(errors)
+
+  def product(row: list[jax.Array]) -> jax.Array:
+    patches = jnp.stack([tap.reshape(-1, groups, channels) for tap in row], 1)
+    patches = patches.transpose(2, 0, 1, 3)
+    return errors @ patches.reshape(groups, -1, width * channels)
+
+  products = jnp.stack([product(row) for row in rows], axis=2)
+  return products.reshape(outputs, height, width, channels).transpose(1, 2, 3, 0)
 
 
 def taps(

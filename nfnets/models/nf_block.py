@@ -200,11 +200,12 @@ class NFBlock(hk.Module):
     branch = stochastic_depth.maybe_drop(
       residual, self.plan.drop_rate, is_training
     )
+    # One factor: the gain's gradient is then a sum of products of two arrays.
+    scale = self.config.alpha
     if self.config.skip_gain:
       init = hk.initializers.Constant(self.config.skip_gain_init)
-      branch = branch * hk.get_parameter('skip_gain', (), init=init)
-    shortcut = self._shortcut(inputs, activated)
-    return shortcut + self.config.alpha * branch, residual
+      scale = scale * hk.get_parameter('skip_gain', (), init=init)
+    return self._shortcut(inputs, activated) + scale * branch, residual
 
 
 def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from nfnets.optim import agc, masks
@@ -65,8 +66,9 @@ def make_optimizer(
   if clipping is not None:
     steps.append(agc.adaptive_grad_clip(clipping, clip_eps, masks.clip_mask))
   if weight_decay:
-    steps.append(optax.add_decayed_weights(weight_decay, masks.decay_mask))
-  steps.append(optax.trace(momentum, nesterov))
+    # Checkpoints name the momentum by its place in the chain.
+    steps.append(optax.identity())
+  steps.append(_decayed_trace(momentum, nesterov, weight_decay))
   steps.append(optax.scale_by_learning_rate(schedule))
   optimizer = optax.chain(*steps)
   if trainable is None:
@@ -79,6 +81,41 @@ def make_optimizer(
   return optax.partition(
     {'train': optimizer, 'frozen': optax.set_to_zero()}, labels
   )
+
+
+def _decayed_trace(
+  momentum: float, nesterov: bool, weight_decay: float
+) -> optax.GradientTransformation:
+  """`optax.add_decayed_weights` and `optax.trace` in one, but for rounding.
+
+  In those two the decayed gradient has two uses, for which XLA on CPUs writes
+  it out: memory of the size of the parameters, and three passes over it. Here
+  the sums have nothing in common but the momentum, which is kept anyway.
+  """
+
+  def init_fn(params: Any) -> optax.TraceState:
+    return optax.TraceState(trace=jax.tree.map(jnp.zeros_like, params))
+
+  def update_fn(
+    updates: Any, state: optax.TraceState, params: Any = None
+  ) -> tuple[Any, optax.TraceState]:
+    decayed = masks.decay_mask(params)
+
+    def step(
+      grad: jax.Array, trace: jax.Array, weight: jax.Array, decays: bool
+    ) -> jax.Array:
+      kept = momentum * trace
+      if decays and weight_decay:
+        kept += weight_decay * weight
+      return kept + grad
+
+    trace = jax.tree.map(step, updates, state.trace, params, decayed)
+    updates = (
+      jax.tree.map(step, updates, trace, params, decayed) if nesterov else trace
+    )
+    return updates, optax.TraceState(trace=trace)
+
+  return optax.GradientTransformation(init_fn, update_fn)
 
 
 def describe_groups(

@@ -85,6 +85,45 @@ def test_four_steps_equal_the_formulas(nesterov, clipping):
       )
 
 
+@pytest.mark.parametrize('nesterov', [True, False])
+@pytest.mark.parametrize('decay', [0.1, 0.0])
+def test_equals_the_chain_of_optax(nesterov, decay):
+  params = example()
+  ours = optimizer.make_optimizer(
+    0.5, nesterov=nesterov, weight_decay=decay, clipping=None
+  )
+  theirs = optax.chain(
+    optax.add_decayed_weights(decay, masks.decay_mask),
+    optax.sgd(0.5, momentum=0.9, nesterov=nesterov),
+  )
+  new, state = run(ours, params)
+  expected, expected_state = run(theirs, params)
+  chex.assert_trees_all_close(new, expected, rtol=1e-5, atol=1e-6)
+  chex.assert_trees_all_close(
+    jax.tree.leaves(state),
+    jax.tree.leaves(expected_state),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+def test_the_update_needs_no_copy_of_the_parameters():
+  shape = jax.ShapeDtypeStruct((1024, 512), jnp.float32)
+  params = {'NFNet/~/linear': {'w': shape}}
+  optim = optimizer.make_optimizer(0.5)
+
+  def update(params, state, grads):
+    updates, state = optim.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  compiled = (
+    jax.jit(update, donate_argnums=(0, 1))
+    .lower(params, jax.eval_shape(optim.init, params), params)
+    .compile()
+  )
+  assert compiled.memory_analysis().temp_size_in_bytes < 1024 * 512
+
+
 def test_frozen_parameters_keep_their_bits_and_hold_no_momentum():
   params = example()
   optim = optimizer.make_optimizer(0.5, trainable=masks.head_mask)
