@@ -234,7 +234,9 @@ def _wide_kernel_gradient(
     return errors @ patches.reshape(groups, -1, width * channels)
 
   products = jnp.stack([product(row) for row in rows], axis=2)
-  return products.reshape(outputs, height, width, channels).transpose(1, 2, 3, 0)
+  return products.reshape(outputs, height, width, channels).transpose(
+    1, 2, 3, 0
+  )
 
 
 def taps(

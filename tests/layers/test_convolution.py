@@ -29,6 +29,8 @@ CASES = {
   'wide_strided_many_positions': (33, 24, 64, 128, 3, 2, 'SAME', 1),
   'grouped_wide': (5, 5, 128, 256, 3, 1, 'SAME', 2),
   'grouped_many_positions': (20, 24, 32, 64, 3, 1, 'SAME', 2),
+  'grouped_wide_many_positions': (20, 24, 128, 256, 3, 1, 'SAME', 2),
+  'grouped_wide_strided_many_positions': (33, 24, 192, 192, 3, 2, 'SAME', 3),
   'grouped_strided_odd': (7, 9, 8, 12, 3, 2, 'SAME', 4),
   'grouped_strided_even': (8, 6, 8, 12, 3, 2, 'SAME', 4),
   'grouped_symmetric': (8, 6, 8, 8, 3, 2, ((1, 1), (1, 1)), 2),
