@@ -55,11 +55,11 @@ def _kernel_gradient(
   kernel: jax.Array,
   cotangent: jax.Array,
 ) -> jax.Array:
-  if geometry.groups > 1 and way == 'auto' and _is_wide(kernel, geometry):
-    if not _is_small(inputs, geometry):
-      return convolution_dense.kernel_gradient(
-        geometry, inputs, kernel, cotangent
-      )
+  grouped = geometry.groups > 1 and convolution_dense.is_wide(kernel, geometry)
+  if way == 'auto' and grouped and not _is_small(inputs, geometry):
+    return convolution_dense.kernel_gradient(
+      geometry, inputs, kernel, cotangent
+    )
   _, transpose = jax.vjp(lambda w: _forward(geometry, way, inputs, w), kernel)
   return transpose(cotangent)[0]
 
@@ -75,11 +75,6 @@ def _is_small(inputs: jax.Array, geometry: Geometry) -> bool:
   batch, height, width, _ = inputs.shape
   positions = batch * height * width // geometry.stride**2
   return positions <= _FEW_POSITIONS
-
-
-def _is_wide(kernel: jax.Array, geometry: Geometry) -> bool:
-  *_, channels, outputs = kernel.shape
-  return min(channels, outputs // geometry.groups) >= convolution_dense.WIDE
 
 
 def _pointwise(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

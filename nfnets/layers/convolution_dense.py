@@ -28,8 +28,8 @@ class Geometry(NamedTuple):
 # XLA's convolution shares its work among cores by blocks of so many output
 # channels and columns, not by rows or images.
 _CHANNEL_BLOCK, _COLUMN_BLOCK = 64, 128
-# From so many channels in and out on, narrow products are wide enough.
-WIDE = 64
+# From so many channels in and out on, a product per row pays its transposition.
+_WIDE = 64
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -165,6 +165,12 @@ def _dense_inputs_gradient(
   )
 
 
+def is_wide(kernel: jax.Array, geometry: Geometry) -> bool:
+  """Whether each group has many channels, in and out."""
+  *_, channels, outputs = kernel.shape
+  return min(channels, outputs // geometry.groups) >= _WIDE
+
+
 def kernel_gradient(
   geometry: Geometry,
   inputs: jax.Array,
@@ -174,8 +180,7 @@ def kernel_gradient(
   """The gradient of the kernel: float[kh, kw, C // groups, O].
 
   Args:
-    geometry: of the convolution; one group, or groups of `WIDE` channels or
-      more.
+    geometry: of the convolution; of one group, or `is_wide`.
     inputs: float[B, H, W, C].
     kernel: float[kh, kw, C // groups, O].
     cotangent: float[B, H', W', O].
@@ -185,9 +190,9 @@ def kernel_gradient(
   each = taps(inputs, kernel.shape[:2], geometry)
   width = kernel.shape[1]
   rows = [each[i : i + width] for i in range(0, len(each), width)]
-  if min(kernel.shape[2], kernel.shape[3] // geometry.groups) < WIDE:
-    return _narrow_kernel_gradient(rows, kernel, cotangent)
-  return _wide_kernel_gradient(rows, kernel, cotangent, geometry.groups)
+  if is_wide(kernel, geometry):
+    return _wide_kernel_gradient(rows, kernel, cotangent, geometry.groups)
+  return _narrow_kernel_gradient(rows, kernel, cotangent)
 
 
 def _narrow_kernel_gradient(

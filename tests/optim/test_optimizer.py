@@ -98,11 +98,13 @@ def test_equals_the_chain_of_optax(nesterov, decay):
   )
   new, state = run(ours, params)
   expected, expected_state = run(theirs, params)
-  chex.assert_trees_all_close(new, expected, rtol=1e-5, atol=1e-6)
+  chex.assert_trees_all_close(
+    new, expected, rtol=helpers.RTOL_REDUCTION, atol=1e-6
+  )
   chex.assert_trees_all_close(
     jax.tree.leaves(state),
     jax.tree.leaves(expected_state),
-    rtol=1e-5,
+    rtol=helpers.RTOL_REDUCTION,
     atol=1e-6,
   )
 
