@@ -63,22 +63,23 @@ def conv2d(
 
   Args:
     inputs: float[B, H, W, C].
-    kernel: float[kh, kw, C // groups, O], same dtype as the inputs.
+    kernel: float[kh, kw, C // groups, O], cast to the inputs' dtype.
     stride: step in pixels along both axes.
     padding: 'SAME' (as TensorFlow pads: the odd pixel at the end), 'VALID' or
       explicit ((top, bottom), (left, right)) pixels.
     groups: number of groups that channels are split into.
 
   Returns:
-    float[B, H', W', O].
+    float[B, H', W', O], dtype of the inputs.
   """
+  kernel = kernel.astype(inputs.dtype)
   geometry = convolution_dense.Geometry(
     stride, _pads(inputs, kernel, stride, padding), groups
   )
   with jax.named_scope(_scope(kernel, stride, groups)):
     if _forced.value == 'plain':
       return convolution_dense.plain(inputs, kernel, geometry)
-    return _conv2d(geometry, _forced.value, inputs, kernel)
+    return _conv2d_once(geometry, _forced.value, inputs, kernel)
 
 
 def _scope(kernel: jax.Array, stride: int, groups: int) -> str:
@@ -134,6 +135,8 @@ def _conv2d_backward(
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+# Equal convolutions are traced once.
+_conv2d_once = jax.jit(_conv2d, static_argnums=(0, 1))
 
 
 def _by_platform(

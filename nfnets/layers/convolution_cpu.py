@@ -28,11 +28,14 @@ def _forward(
 ) -> jax.Array:
   if way == 'plain':
     return convolution_dense.plain(inputs, kernel, geometry)
-  if geometry.groups > 1:
+  small = way == 'auto' and _is_small(inputs, geometry)
+  if geometry.groups > 1 and not (
+    small and convolution_dense.is_wide(kernel, geometry)
+  ):
     return _per_group(geometry, way, inputs, kernel)
   if kernel.shape[:2] == (1, 1) and not any(sum(geometry.pads, ())):
     return _pointwise(inputs, kernel, geometry.stride)
-  if way == 'matmul' or (way == 'auto' and _is_small(inputs, geometry)):
+  if way == 'matmul' or small:
     return _patches_matmul(inputs, kernel, geometry)
   return convolution_dense.dense(geometry, inputs, kernel)
 
@@ -124,11 +127,17 @@ def _merged(kernel: jax.Array, groups: int) -> jax.Array:
 def _patches_matmul(
   inputs: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> jax.Array:
-  """A dense convolution as one product of patches and kernel (im2col)."""
-  height, width, _, outputs = kernel.shape
-  taps = convolution_dense.taps(inputs, (height, width), geometry)
+  """A product of patches and kernel (im2col) per group, all groups at once."""
+  height, width, channels, outputs = kernel.shape
+  groups = geometry.groups
+  batch, rows, columns, _ = inputs.shape
+  # float[groups * B, H, W, C // groups]
+  apart = jnp.moveaxis(
+    inputs.reshape(batch, rows, columns, groups, channels), 3, 0
+  ).reshape(-1, rows, columns, channels)
+  taps = convolution_dense.taps(apart, (height, width), geometry)
   patches = jnp.concatenate(taps, axis=-1)
-  products = jnp.dot(
-    patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, outputs)
-  )
-  return products.reshape(*patches.shape[:3], outputs)
+  _, rows, columns, taken = patches.shape
+  kernels = kernel.reshape(taken, groups, -1).swapaxes(0, 1)
+  products = patches.reshape(groups, -1, taken) @ kernels
+  return products.swapaxes(0, 1).reshape(batch, rows, columns, outputs)

@@ -50,7 +50,7 @@ def standardize_weight(
   if epsilon not in get_args(Epsilon):
     raise ValueError(f"epsilon is {epsilon!r}, expected 'floor' or 'additive'")
   with jax.named_scope('standardize'):
-    return _standardize(epsilon, weight, gain)
+    return _standardize_once(epsilon, weight, gain)
 
 
 # XLA's derivative of mean and variance walks the columns of a large kernel
@@ -97,6 +97,8 @@ def _standardize_backward(
 
 
 _standardize.defvjp(_standardize_forward, _standardize_backward)
+# Filters of one shape are traced once: a deep network has hundreds of them.
+_standardize_once = jax.jit(_standardize, static_argnums=0)
 
 
 def _statistics(

@@ -59,6 +59,9 @@ class Trunk(hk.Module):
       Logits float[B, num_classes], or the pooled vector for a backbone, and
       the endpoints (see `registry.Model`).
     """
+    if is_training and (self.config.stochdepth_rate or self.config.drop_rate):
+      # One generator for the keys of all blocks and of dropout.
+      hk.reserve_rng_keys(sum(map(len, self.stages)) + 1)
     h, stride_2 = self.apply_stem(images, is_training)
     endpoints = {'stride_2': stride_2}
     blocks = itertools.count()

@@ -1,5 +1,7 @@
 """Adaptive gradient clipping: each unit's gradient against its weights."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -126,14 +128,16 @@ def adaptive_grad_clip(
     if mask is not None:
       tree = mask(params) if callable(mask) else mask
       applies = treedef.flatten_up_to(tree)
-    clipped, units = jnp.zeros((), jnp.float32), 0
-    for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
-      if applies[i]:
-        with jax.named_scope('agc'):
-          grads[i], above = _clip(grad, weight, clipping, eps)
-        clipped += jnp.sum(above, dtype=jnp.float32)
-        units += above.size
-    share = clipped / max(units, 1)
+    chosen = [i for i, applied in enumerate(applies) if applied]
+    if not chosen:
+      return updates, init_fn(params)
+    with jax.named_scope('agc'):
+      scales, share = _scales(
+        [grads[i] for i in chosen], [weights[i] for i in chosen], clipping, eps
+      )
+      for i, scale in zip(chosen, scales, strict=True):
+        scaled = grads[i].astype(jnp.float32) * scale
+        grads[i] = scaled.astype(grads[i].dtype)
     return treedef.unflatten(grads), AdaptiveGradClipState(clipped=share)
 
   return optax.GradientTransformation(init_fn, update_fn)
@@ -158,13 +162,50 @@ def _is_state(node: Any) -> bool:
   return isinstance(node, AdaptiveGradClipState)
 
 
-def _clip(
-  grad: jax.Array, weight: jax.Array, clipping: float, eps: float
-) -> tuple[jax.Array, jax.Array]:
-  """The clipped gradient and, per unit, whether it was clipped."""
-  norm = unitwise_norm(grad)
-  limit = clipping * jnp.maximum(unitwise_norm(weight), eps)
+def _scales(
+  grads: list[jax.Array],
+  weights: list[jax.Array],
+  clipping: float,
+  eps: float,
+) -> tuple[list[jax.Array], jax.Array]:
+  """What each unit is multiplied by, and the share of units that are clipped.
+
+  The units of all parameters stand in one vector: a handful of operations, not
+  one for each of thousands of small parameters, for XLA to compile and to run.
+  """
+  groups = _alike(grads)
+  norm = _norms(grads, groups)
+  limit = clipping * jnp.maximum(_norms(weights, groups), eps)
   # Written so that a NaN norm is not within the limit: its unit turns NaN.
   scale = jnp.where(norm <= limit, 1.0, limit / jnp.maximum(norm, _MIN_NORM))
-  clipped = (grad.astype(jnp.float32) * scale).astype(grad.dtype)
-  return clipped, norm > limit
+  scales: dict[int, jax.Array] = {}
+  start = 0
+  for i in itertools.chain(*groups):
+    shape = jax.eval_shape(unitwise_norm, grads[i]).shape
+    stop = start + math.prod(shape)
+    scales[i] = scale[start:stop].reshape(shape)
+    start = stop
+  share = jnp.mean(norm > limit, dtype=jnp.float32)
+  return [scales[i] for i in range(len(grads))], share
+
+
+def _alike(tensors: list[jax.Array]) -> list[list[int]]:
+  """Indices of vectors and scalars of one shape together, others alone."""
+  groups: dict[Any, list[int]] = {}
+  for i, x in enumerate(tensors):
+    kind = (x.shape, x.dtype) if x.ndim < 2 else i
+    groups.setdefault(kind, []).append(i)
+  return list(groups.values())
+
+
+def _norms(tensors: list[jax.Array], groups: list[list[int]]) -> jax.Array:
+  """float32[units]: the norms of all units, group by group."""
+  return jnp.concatenate(
+    [_stacked_norms([tensors[i] for i in group]).ravel() for group in groups]
+  )
+
+
+# Compiled together with what is around it, but traced once for each shape.
+@jax.jit
+def _stacked_norms(tensors: list[jax.Array]) -> jax.Array:
+  return jax.vmap(unitwise_norm)(jnp.stack(tensors))
