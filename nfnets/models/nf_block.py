@@ -9,6 +9,7 @@ import haiku as hk
 import jax
 import numpy as np
 from jax import lax
+from jax import numpy as jnp
 
 from nfnets.layers import (
   activations,
@@ -166,8 +167,8 @@ class NFBlock(hk.Module):
       activated = average_pool(activated)
     return self.conv_shortcut(activated)
 
-  def _residual(self, activated: jax.Array) -> jax.Array:
-    """The branch's convolutions and attention."""
+  def _branch(self, activated: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The branch's convolutions, and the factor that its attention asks for."""
     config = self.config
     h = self.conv0(activated)
     h = self.conv1(activate(config, h))
@@ -177,9 +178,9 @@ class NFBlock(hk.Module):
     if self.attention is not None and config.inverted:
       h = h * (2.0 * self.attention(h))
     h = self.conv2(activate(config, h))
-    if self.attention is not None and not config.inverted:
-      h = h * (2.0 * self.attention(h))
-    return h
+    if self.attention is None or config.inverted:
+      return h, None
+    return h, 2.0 * self.attention(h)
 
   def __call__(
     self, inputs: jax.Array, is_training: bool
@@ -196,16 +197,20 @@ class NFBlock(hk.Module):
     """
     # Activated first, then scaled: the order of the released weights.
     activated = activate(self.config, inputs) * self.plan.beta
-    residual = self._residual(activated)
-    branch = stochastic_depth.maybe_drop(
-      residual, self.plan.drop_rate, is_training
-    )
-    # One factor: the gain's gradient is then a sum of products of two arrays.
-    scale = self.config.alpha
+    h, gates = self._branch(activated)
+    residual = h if gates is None else h * gates
+    # All factors of the branch are one, and only that meets the large array: so
+    # does its gradient.
+    factor = self.config.alpha
     if self.config.skip_gain:
       init = hk.initializers.Constant(self.config.skip_gain_init)
-      scale = scale * hk.get_parameter('skip_gain', (), init=init)
-    return self._shortcut(inputs, activated) + scale * branch, residual
+      factor = factor * hk.get_parameter('skip_gain', (), init=init)
+    if gates is None:
+      gates = jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
+    factor = stochastic_depth.maybe_drop(
+      factor * gates, self.plan.drop_rate, is_training
+    )
+    return self._shortcut(inputs, activated) + factor * h, residual
 
 
 def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:
