@@ -5,10 +5,11 @@ the operations that ran. The two together tell how long each part took.
 """
 
 import collections
+import math
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 
@@ -24,6 +25,7 @@ _PARTS = (
   ('classifier', r'/linear/'),
 )
 OTHER = 'elementwise and the rest'
+HOST = 'host (no operation runs)'
 
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = ')
 _COMPUTATION = re.compile(r'^%?([\w.\-]+) \(.*\{\s*$')
@@ -82,10 +84,11 @@ def where_time_goes(
   """Seconds per run of each part, the largest first.
 
   Operations that run at the same time count in full each, so that the sum may
-  exceed the time of a run.
+  exceed the time of a run. `HOST` is the time of a run in which none runs: the
+  device waits for Python, or for the profiler itself.
 
   Args:
-    run: runs the program once.
+    run: runs the program once and returns the seconds.
     text: its optimised HLO.
     steps: runs to average over.
     directory: keeps the trace, for TensorBoard or Perfetto.
@@ -94,12 +97,12 @@ def where_time_goes(
     folder = pathlib.Path(directory or temporary)
     before = set(folder.rglob('*.xplane.pb'))
     with jax.profiler.trace(str(folder)):
-      for _ in range(steps):
-        run()
+      wall = sum(run() for _ in range(steps))
     (trace,) = set(folder.rglob('*.xplane.pb')) - before
     data = jax.profiler.ProfileData.from_file(str(trace))
   scopes = scopes_by_operation(text)
   seconds: dict[str, float] = collections.defaultdict(float)
+  spans = []
   for plane in data.planes:
     for line in plane.lines:
       for event in line.events:
@@ -107,4 +110,19 @@ def where_time_goes(
         if operation in scopes:
           part = part_of(scopes[operation])
           seconds[part] += event.duration_ns * 1e-9 / steps
+          spans.append((event.start_ns, event.start_ns + event.duration_ns))
+  seconds[HOST] = max(0.0, wall - 1e-9 * covered(spans)) / steps
   return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+  """How much of the line intervals cover together.
+
+  Args:
+    spans: (start, end) of each; they may overlap.
+  """
+  total, reached = 0.0, -math.inf
+  for start, end in sorted(spans):
+    total += max(0.0, end - max(start, reached))
+    reached = max(reached, end)
+  return total

@@ -1,3 +1,5 @@
+import time
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -53,9 +55,13 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
   args = jnp.ones((3, 3, 64, 128)), jnp.ones(128), jnp.ones((2, 8, 8, 128))
   compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*args).compile()
 
+  idle = 0.05  # seconds, in which the host does something else
+
   def run():
+    start = time.perf_counter()
+    time.sleep(idle)
     jax.block_until_ready(compiled(*args))
-    return 0.0
+    return time.perf_counter() - start
 
   run()
   seconds = profile.where_time_goes(
@@ -63,4 +69,18 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
   )
   assert {'conv2d_3x3_grouped', 'standardization'} <= set(seconds)
   assert all(value > 0 for value in seconds.values())
+  assert seconds[profile.HOST] >= idle
   assert list(tmp_path.rglob('*.xplane.pb'))
+
+
+@pytest.mark.parametrize(
+  ('spans', 'length'),
+  [
+    ([], 0),
+    ([(5, 7), (1, 2)], 3),
+    ([(1, 4), (2, 3), (3, 6)], 5),
+    ([(1, 2), (2, 3)], 2),
+  ],
+)
+def test_overlapping_intervals_count_once(spans, length):
+  assert profile.covered(spans) == length
