@@ -188,3 +188,15 @@ def test_needs_the_parameters():
   optimizer = agc.adaptive_grad_clip()
   with pytest.raises(ValueError, match='parameters'):
     optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)))
+
+
+def test_vectors_of_one_shape_are_clipped_together():
+  """A deep network has thousands: XLA would compile each by itself."""
+  clip = agc.adaptive_grad_clip(0.01)
+
+  def operations(count):
+    params = {f'gain_{i}': jnp.ones(8) for i in range(count)}
+    update = jax.jit(lambda g, p: clip.update(g, clip.init(p), p)[0])
+    return update.lower(params, params).as_text().count('stablehlo.reduce')
+
+  assert operations(20) == operations(2) > 0
