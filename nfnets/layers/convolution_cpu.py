@@ -29,9 +29,9 @@ def _forward(
   if way == 'plain':
     return convolution_dense.plain(inputs, kernel, geometry)
   small = way == 'auto' and _is_small(inputs, geometry)
-  if geometry.groups > 1 and not (
-    small and convolution_dense.is_wide(kernel, geometry)
-  ):
+  if geometry.groups > 1:
+    if small and convolution_dense.is_wide(kernel, geometry):
+      return _patches_matmul(inputs, kernel, geometry)
     return _per_group(geometry, way, inputs, kernel)
   if kernel.shape[:2] == (1, 1) and not any(sum(geometry.pads, ())):
     return _pointwise(inputs, kernel, geometry.stride)

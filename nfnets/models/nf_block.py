@@ -199,8 +199,8 @@ class NFBlock(hk.Module):
     activated = activate(self.config, inputs) * self.plan.beta
     h, gates = self._branch(activated)
     residual = h if gates is None else h * gates
-    # All factors of the branch are one, and only that meets the large array: so
-    # does its gradient.
+    # One small factor: neither the branch nor the gradients of gain and gates
+    # then take a pass over the large array for each part of it.
     factor = self.config.alpha
     if self.config.skip_gain:
       init = hk.initializers.Constant(self.config.skip_gain_init)

@@ -131,8 +131,8 @@ def _norm(tree: Any) -> jax.Array:
   if small:
     large.append(jnp.concatenate(small))
   squares = jnp.stack([jnp.vdot(x, x) for x in large])
-  # XLA would write the sum of the stack as one chain of additions, which takes
-  # it longer to compile than the rest of a deep network's step.
+  # XLA would write the sum of the stack as one chain of additions, as long as
+  # the network is deep, and take ever longer to compile each of its links.
   return jnp.sqrt(jnp.sum(lax.optimization_barrier(squares)))
 
 
