@@ -10,7 +10,13 @@ from nfnets.analysis import flops
 from nfnets.models import __main__ as main
 from nfnets.weights import catalogue, hub, timm_names, tree
 
-_QUICK = ('nfnet_f0', 'nf_resnet50', 'nf_regnet_b0', 'test_nfnet')
+_QUICK = (
+  'nfnet_f0',
+  'nf_resnet50',
+  'nf_regnet_b0',
+  'eca_nfnet_l0',
+  'test_nfnet',
+)
 
 
 def _run(monkeypatch, capsys, *arguments):
