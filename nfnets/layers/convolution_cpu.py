@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from nfnets.layers import convolution_dense
+from nfnets.layers import convolution_dense, convolution_winograd
 from nfnets.layers.convolution_dense import Geometry
 
 Part = Literal['forward', 'inputs', 'kernel']
@@ -29,6 +29,8 @@ def _forward(
   if way == 'plain':
     return convolution_dense.plain(inputs, kernel, geometry)
   small = way == 'auto' and _is_small(inputs, geometry)
+  if _by_winograd(geometry, way, inputs, kernel):
+    return convolution_winograd.forward(geometry, inputs, kernel)
   if geometry.groups > 1:
     if small and convolution_dense.is_wide(kernel, geometry):
       return _patches_matmul(inputs, kernel, geometry)
@@ -47,6 +49,8 @@ def _inputs_gradient(
   kernel: jax.Array,
   cotangent: jax.Array,
 ) -> jax.Array:
+  if _by_winograd(geometry, way, inputs, kernel):
+    return convolution_winograd.inputs_gradient(geometry, kernel, cotangent)
   _, transpose = jax.vjp(lambda x: _forward(geometry, way, x, kernel), inputs)
   return transpose(cotangent)[0]
 
@@ -58,6 +62,8 @@ def _kernel_gradient(
   kernel: jax.Array,
   cotangent: jax.Array,
 ) -> jax.Array:
+  if _has_winograd(geometry, way, inputs, kernel):
+    return convolution_winograd.kernel_gradient(geometry, inputs, cotangent)
   grouped = geometry.groups > 1 and convolution_dense.is_wide(kernel, geometry)
   if way == 'auto' and grouped and not _is_small(inputs, geometry):
     return convolution_dense.kernel_gradient(
@@ -78,6 +84,25 @@ def _is_small(inputs: jax.Array, geometry: Geometry) -> bool:
   batch, height, width, _ = inputs.shape
   positions = batch * height * width // geometry.stride**2
   return positions <= _FEW_POSITIONS
+
+
+def _has_winograd(
+  geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
+) -> bool:
+  return (
+    way == 'auto'
+    and not _is_small(inputs, geometry)
+    and convolution_winograd.applies(inputs, kernel, geometry)
+  )
+
+
+def _by_winograd(
+  geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
+) -> bool:
+  """Whether outputs and the inputs' gradient are done so as well."""
+  return _has_winograd(
+    geometry, way, inputs, kernel
+  ) and convolution_winograd.occupies_all_cores(inputs, kernel, geometry.groups)
 
 
 def _pointwise(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
