@@ -131,6 +131,7 @@ def _run_models(options: argparse.Namespace) -> int:
 
   # No cache: compile times are measured too.
   compilation.set_compiler_flags()
+  compilation.run_in_calling_thread()
   forced: contextlib.AbstractContextManager = contextlib.nullcontext()
   if options.lowering:
     forced = convolution.lowering(options.lowering)
