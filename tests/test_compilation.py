@@ -19,6 +19,19 @@ jax.jit(lambda x: jnp.sin(x) * 2)(jnp.ones(3)).block_until_ready()
 print(len(hits))
 """
 
+_CALL = """
+import jax, jax.numpy as jnp
+from nfnets import compilation
+compilation.run_in_calling_thread()
+x = jnp.ones((1000, 1000))
+one = jnp.ones(1)
+jitted = jax.jit(lambda x, one: x @ x @ x)
+pmapped = jax.pmap(lambda x, one: x @ x @ x, in_axes=(None, 0), out_axes=None)
+for program in (jitted, pmapped):
+  program = program.lower(x, one).compile()
+  print(program(x, one).is_ready())
+"""
+
 
 def _run(environment):
   done = subprocess.run(
@@ -51,6 +64,17 @@ def test_second_process_reads_the_first_ones_programs(tmp_path):
   assert hits == 0
   _, hits = _run(environment)
   assert hits >= 1
+
+
+def test_programs_are_done_when_their_call_returns():
+  done = subprocess.run(
+    [sys.executable, '-c', _CALL],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == ['True', 'True']
 
 
 def test_only_the_user_can_write_the_folder(tmp_path, monkeypatch):
