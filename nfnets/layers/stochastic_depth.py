@@ -5,34 +5,34 @@ References:
   <https://arxiv.org/abs/1603.09382>`_, 2016.
 """
 
-import haiku as hk
+from collections.abc import Sequence
+
 import jax
+from jax import lax
+from jax import numpy as jnp
 
 
-def drop_branch(key: jax.Array, branch: jax.Array, rate: float) -> jax.Array:
-  """Sets the branch to zero for a random share of the images.
+def draw_kept(
+  key: jax.Array, rates: Sequence[float], batch: int, dtype: jnp.dtype
+) -> list[jax.Array]:
+  """Which images keep their residual branch, for all blocks in one draw.
 
   What is kept is not divided by the keep probability, as published; each image
   of the batch is drawn on its own.
 
   Args:
     key: of the random draw.
-    branch: float[B, ...].
-    rate: probability in [0, 1) of dropping an image's branch.
+    rates: for each block, the probability in [0, 1) of dropping an image's
+      branch.
+    batch: number of images.
+    dtype: of the factors.
 
   Returns:
-    float[B, ...], dtype of the branch.
+    For each block dtype[batch, 1, 1, 1]: 1 or 0, to be multiplied with the
+    branch.
   """
-  shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
-  keep = jax.random.bernoulli(key, 1.0 - rate, shape)
-  return branch * keep.astype(branch.dtype)
-
-
-def maybe_drop(branch: jax.Array, rate: float, is_training: bool) -> jax.Array:
-  """`drop_branch` in training with a rate above 0, else the branch as it is.
-
-  Called inside a Haiku module, whose next key it takes.
-  """
-  if not is_training or rate == 0.0:
-    return branch
-  return drop_branch(hk.next_rng_key(), branch, rate)
+  keep = 1.0 - jnp.asarray(rates)[:, None]
+  drawn = jax.random.bernoulli(key, keep, (len(rates), batch)).astype(dtype)
+  factors = [row.reshape(batch, 1, 1, 1) for row in drawn]
+  # A block's row, fused into what uses it, would be compiled again for each.
+  return lax.optimization_barrier(factors)

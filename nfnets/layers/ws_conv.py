@@ -22,8 +22,6 @@ PaddingRule = Literal['same', 'symmetric']
 
 _VARIANCE_FLOOR = 1e-4
 _VARIANCE_OFFSET = 1e-5
-# The largest share of the mean in the sum of squares that costs no digit.
-_MEAN_SHARE = 0.5
 
 
 def standardize_weight(
@@ -65,10 +63,11 @@ def _standardize(
 def _standardize_forward(
   epsilon: Epsilon, weight: jax.Array, gain: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  mean, root, moves = _statistics(epsilon, weight)
+  statistics = _statistics(epsilon, weight)
+  mean, root, _ = statistics
   scale = root * gain.reshape(1, 1, 1, -1)
   standardized = (weight.astype(jnp.float32) - mean) * scale
-  return standardized.astype(weight.dtype), (weight, gain, mean, root, moves)
+  return standardized.astype(weight.dtype), (weight, gain, statistics)
 
 
 def _standardize_backward(
@@ -83,16 +82,19 @@ def _standardize_backward(
   variance is what square depends on.
   """
   del epsilon
-  weight, gain, mean, root, moves = residuals
+  weight, gain, (mean, root, moves) = residuals
   wide, d = weight.astype(jnp.float32), cotangent.astype(jnp.float32)
   axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
   total = jnp.sum(d, axes, keepdims=True)
   # Not of w - mean: XLA would write that array out for the sum to read.
   product = jnp.sum(d * wide, axes, keepdims=True) - mean * total
-  slope = jnp.where(moves, root**2 * product, 0.0)
+  slope = moves * root**2 * product
+  slope, offset, d_gain = _together(
+    slope, mean * slope - total / fan_in, root * product
+  )
   scale = root * gain.reshape(1, 1, 1, -1)
-  d_weight = scale * (d - wide * slope + (mean * slope - total / fan_in))
-  d_gain = (root * product).reshape(gain.shape)
+  d_weight = scale * (d - wide * slope + offset)
+  d_gain = d_gain.reshape(gain.shape)
   return d_weight.astype(weight.dtype), d_gain.astype(gain.dtype)
 
 
@@ -101,41 +103,32 @@ _standardize.defvjp(_standardize_forward, _standardize_backward)
 _standardize_once = jax.jit(_standardize, static_argnums=0)
 
 
-def _statistics(
-  epsilon: Epsilon, weight: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Mean, 1 / root of the square, whether the square follows the variance.
+def _statistics(epsilon: Epsilon, weight: jax.Array) -> jax.Array:
+  """Mean, 1 / root of the square, 1 where the square follows the variance.
 
-  float32[1, 1, 1, O] each (the last bool): sums of thousands of bfloat16
-  squares would lose two digits.
+  float32[3, 1, 1, 1, O]: sums of thousands of bfloat16 squares would lose two
+  digits.
   """
   weight = weight.astype(jnp.float32)
   axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
   mean = jnp.sum(weight, axes, keepdims=True) / fan_in
-  square = _squared_deviations(weight, mean)
+  square = jnp.sum(jnp.square(weight - mean), axes, keepdims=True)
   if epsilon == 'additive':
     square += _VARIANCE_OFFSET * fan_in
-    return mean, lax.rsqrt(square), jnp.ones_like(square, bool)
-  above = square > _VARIANCE_FLOOR
-  return mean, lax.rsqrt(jnp.maximum(square, _VARIANCE_FLOOR)), above
+    moves = jnp.ones_like(square)
+  else:
+    moves = (square > _VARIANCE_FLOOR).astype(jnp.float32)
+    square = jnp.maximum(square, _VARIANCE_FLOOR)
+  return _together(mean, lax.rsqrt(square), moves)
 
 
-def _squared_deviations(weight: jax.Array, mean: jax.Array) -> jax.Array:
-  """The sum of squares of weight - mean per filter: variance * fan_in.
+def _together(*rows: jax.Array) -> jax.Array:
+  """Small vectors as rows of one array, which is computed once.
 
-  XLA writes `weight - mean` out for the sum to read, which takes longer on CPUs
-  than the rest of the standardization. The sum of squares less that of the mean
-  needs no such array; it loses digits where the mean is large, and is not used
-  there.
+  XLA would compile (and run) an operation for each, or compute them again for
+  every number that they are used for.
   """
-  axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
-  squares = jnp.sum(jnp.square(weight), axes, keepdims=True)
-  of_mean = fan_in * jnp.square(mean)
-  return lax.cond(
-    jnp.all(of_mean <= _MEAN_SHARE * squares),
-    lambda: squares - of_mean,
-    lambda: jnp.sum(jnp.square(weight - mean), axes, keepdims=True),
-  )
+  return lax.optimization_barrier(jnp.stack(rows))
 
 
 def explicit_padding(

@@ -15,7 +15,6 @@ from nfnets.layers import (
   activations,
   plain_conv,
   squeeze_excite,
-  stochastic_depth,
   ws_conv,
 )
 from nfnets.models import scaling
@@ -183,20 +182,29 @@ class NFBlock(hk.Module):
     return h, 2.0 * self.attention(h)
 
   def __call__(
-    self, inputs: jax.Array, is_training: bool
+    self,
+    inputs: jax.Array,
+    is_training: bool,
+    kept: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Applies the block.
 
     Args:
       inputs: float[B, H, W, in_channels].
-      is_training: whether branches are dropped.
+      is_training: makes no difference here.
+      kept: float[B, 1, 1, 1], see `stochastic_depth.draw_kept`; None keeps the
+        branches of all images.
 
     Returns:
       The output float[B, H', W', out_channels] and, of the same shape, the
       residual branch before stochastic depth, skip gain and alpha.
     """
+    del is_training
+    # Behind a barrier the factor is no constant: XLA then compiles what it is
+    # part of once for all blocks of a shape.
+    beta = lax.optimization_barrier(jnp.asarray(self.plan.beta, inputs.dtype))
     # Activated first, then scaled: the order of the released weights.
-    activated = activate(self.config, inputs) * self.plan.beta
+    activated = activate(self.config, inputs) * beta
     h, gates = self._branch(activated)
     residual = h if gates is None else h * gates
     # One small factor: neither the branch nor the gradients of gain and gates
@@ -207,9 +215,9 @@ class NFBlock(hk.Module):
       factor = factor * hk.get_parameter('skip_gain', (), init=init)
     if gates is None:
       gates = jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
-    factor = stochastic_depth.maybe_drop(
-      factor * gates, self.plan.drop_rate, is_training
-    )
+    factor = factor * gates
+    if kept is not None:
+      factor = factor * kept
     return self._shortcut(inputs, activated) + factor * h, residual
 
 

@@ -15,7 +15,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import activations, plain_conv, stochastic_depth
+from nfnets.layers import activations, plain_conv
 from nfnets.models import nf_block, nf_resnet, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -71,9 +71,15 @@ class ResBlock(hk.Module):
     self.attention = nf_block.make_attention(config, plan.out_channels)
 
   def __call__(
-    self, inputs: jax.Array, is_training: bool
+    self,
+    inputs: jax.Array,
+    is_training: bool,
+    kept: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, C] to the output and its residual branch."""
+    """float[B, H, W, C] to the output and its residual branch.
+
+    `kept` is float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
+    """
     shortcut = h = inputs
     for conv, norm in zip(self.convs, self.norms, strict=True):
       if self.config.preactivation:
@@ -88,9 +94,7 @@ class ResBlock(hk.Module):
       shortcut = self.shortcut_norm(self.conv_shortcut(inputs), is_training)
     if self.attention is not None:
       h = h * self.attention(h)  # not doubled: normalization sets the scale
-    outputs = shortcut + stochastic_depth.maybe_drop(
-      h, self.plan.drop_rate, is_training
-    )
+    outputs = shortcut + (h if kept is None else h * kept)
     if not self.config.preactivation:
       outputs = self.activation(outputs)
     return outputs, h
@@ -149,9 +153,16 @@ class FixupBlock(hk.Module):
     )
 
   def __call__(
-    self, inputs: jax.Array, is_training: bool
+    self,
+    inputs: jax.Array,
+    is_training: bool,
+    kept: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, C] to the output and its residual branch."""
+    """float[B, H, W, C] to the output and its residual branch.
+
+    `kept` is float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
+    """
+    del is_training
     shifted = inputs + _scalar('bias1a')
     h = self.convs[0](shifted)
     h = self.activation(h + _scalar('bias1b'))
@@ -162,7 +173,7 @@ class FixupBlock(hk.Module):
     shortcut = inputs
     if self.conv_shortcut is not None:
       shortcut = self.conv_shortcut(shifted)
-    branch = stochastic_depth.maybe_drop(h, self.plan.drop_rate, is_training)
+    branch = h if kept is None else h * kept
     return self.activation(shortcut + branch), h
 
 

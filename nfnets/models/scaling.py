@@ -18,7 +18,6 @@ class BlockPlan(NamedTuple):
     groups: of its 3x3 convolutions.
     stride: 1, or 2 to halve height and width.
     beta: 1 / the expected standard deviation of its input.
-    drop_rate: probability that an image's residual branch is dropped.
   """
 
   in_channels: int
@@ -27,7 +26,6 @@ class BlockPlan(NamedTuple):
   groups: int
   stride: int
   beta: float
-  drop_rate: float
 
 
 def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
@@ -44,9 +42,6 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
   """
   alpha = config.alpha if config.standardize else 0.0
   factors = iter(betas(config.depth, alpha))
-  rates = iter(
-    stochastic_depth_rates(config.stochdepth_rate, sum(config.depth))
-  )
   channels = stem_channels(config)
   stages: list[list[BlockPlan]] = []
   for stage, width in enumerate(stage_channels(config)):
@@ -67,7 +62,6 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
           groups,
           stride,
           next(factors),
-          next(rates),
         )
       )
       channels = width

@@ -1,20 +1,24 @@
 """What all families share: stem, stages of blocks, head."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import haiku as hk
 import jax
 from jax import numpy as jnp
 
+from nfnets.layers import stochastic_depth
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 
 Endpoints = dict[str, jax.Array]
 
-# (inputs, is_training) -> (outputs, residual branch)
-Block = Callable[[jax.Array, bool], tuple[jax.Array, jax.Array]]
+# (inputs, is_training, factor of the branch for each image)
+# -> (outputs, residual branch)
+Block = Callable[
+  [jax.Array, bool, jax.Array | None], tuple[jax.Array, jax.Array]
+]
 
 
 class Trunk(hk.Module):
@@ -59,15 +63,13 @@ class Trunk(hk.Module):
       Logits float[B, num_classes], or the pooled vector for a backbone, and
       the endpoints (see `registry.Model`).
     """
-    if is_training and (self.config.stochdepth_rate or self.config.drop_rate):
-      # One generator for the keys of all blocks and of dropout.
-      hk.reserve_rng_keys(sum(map(len, self.stages)) + 1)
+    kept = iter(self._draw_kept(images, is_training))
     h, stride_2 = self.apply_stem(images, is_training)
     endpoints = {'stride_2': stride_2}
     blocks = itertools.count()
     for stage, layers in enumerate(self.stages):
       for layer in layers:
-        h, residual = self._apply_block(layer, h, is_training)
+        h, residual = self._apply_block(layer, h, is_training, next(kept))
         name = f'block_{next(blocks)}'
         endpoints |= {name: h, f'{name}/residual': residual}
       if stage == len(self.stages) - 1:
@@ -102,13 +104,29 @@ class Trunk(hk.Module):
     """The pooled vector to the classifier's input."""
     return pool
 
+  def _draw_kept(
+    self, images: jax.Array, is_training: bool
+  ) -> Sequence[jax.Array | None]:
+    """For each block the factor of its branch for each image, None for 1."""
+    count = sum(self.config.depth)
+    if not is_training or not self.config.stochdepth_rate:
+      return [None] * count
+    rates = scaling.stochastic_depth_rates(self.config.stochdepth_rate, count)
+    return stochastic_depth.draw_kept(
+      hk.next_rng_key(), rates, images.shape[0], images.dtype
+    )
+
   def _apply_block(
-    self, layer: Block, inputs: jax.Array, is_training: bool
+    self,
+    layer: Block,
+    inputs: jax.Array,
+    is_training: bool,
+    kept: jax.Array | None,
   ) -> tuple[jax.Array, jax.Array]:
     """The block's output and residual branch, recomputed if asked for."""
 
     def apply(h: jax.Array) -> tuple[jax.Array, jax.Array]:
-      return layer(h, is_training)
+      return layer(h, is_training, kept)
 
     if self.config.remat and not hk.running_init():
       apply = hk.remat(apply)

@@ -1,7 +1,6 @@
 """Adaptive gradient clipping: each unit's gradient against its weights."""
 
-import itertools
-import math
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 # Axes that one unit spans, by the rank of its parameter. Weights keep their
 # output channels last: linear [in, out], convolutions [..., in, out]. A scalar
@@ -21,8 +21,8 @@ UNIT_AXES: dict[int, tuple[int, ...]] = {
   4: (0, 1, 2),
   5: (0, 1, 2, 3),
 }
-# Keeps 0 / 0 out of the scale; a norm this small is never above its limit.
-_MIN_NORM = 1e-6
+# Keeps 0 / 0 out of the scale; a square this small is never above its limit.
+_MIN_SQUARE = 1e-12
 
 Mask = Any | Callable[[Any], Any]
 
@@ -57,8 +57,12 @@ def unitwise_norm(x: jax.Array) -> jax.Array:
       f'no unit axes are known for a parameter of shape {x.shape}: '
       f'rank {x.ndim} is not in 0 ... {max(UNIT_AXES)}'
     )
+  return jnp.sqrt(_unit_squares(x))
+
+
+def _unit_squares(x: jax.Array) -> jax.Array:
   squares = jnp.square(x.astype(jnp.float32))
-  return jnp.sqrt(jnp.sum(squares, axis=UNIT_AXES[x.ndim], keepdims=True))
+  return jnp.sum(squares, axis=UNIT_AXES[x.ndim], keepdims=True)
 
 
 def adaptive_grad_clip(
@@ -170,22 +174,22 @@ def _scales(
 ) -> tuple[list[jax.Array], jax.Array]:
   """What each unit is multiplied by, and the share of units that are clipped.
 
-  The units of all parameters stand in one vector: a handful of operations, not
-  one for each of thousands of small parameters, for XLA to compile and to run.
+  A deep network has thousands of parameters, most of them small. Vectors and
+  scalars of one shape are worked on as one array, and nothing that XLA compiles
+  depends on which of them it is for: equal operations are compiled once.
   """
   groups = _alike(grads)
-  norm = _norms(grads, groups)
-  limit = clipping * jnp.maximum(_norms(weights, groups), eps)
-  # Written so that a NaN norm is not within the limit: its unit turns NaN.
-  scale = jnp.where(norm <= limit, 1.0, limit / jnp.maximum(norm, _MIN_NORM))
+  squares = [
+    [_squares([x[i] for i in group]) for group in groups]
+    for x in (grads, weights)
+  ]
   scales: dict[int, jax.Array] = {}
-  start = 0
-  for i in itertools.chain(*groups):
-    shape = jax.eval_shape(unitwise_norm, grads[i]).shape
-    stop = start + math.prod(shape)
-    scales[i] = scale[start:stop].reshape(shape)
-    start = stop
-  share = jnp.mean(norm > limit, dtype=jnp.float32)
+  for group, *pair in zip(groups, *squares, strict=True):
+    scale = _scale(*pair, clipping, eps)
+    scales |= {i: _row(scale, k) for k, i in enumerate(group)}
+  all_units = [jnp.concatenate([x.ravel() for x in xs]) for xs in squares]
+  over = all_units[0] > _limit(all_units[1], clipping, eps)
+  share = jnp.mean(over, dtype=jnp.float32)
   return [scales[i] for i in range(len(grads))], share
 
 
@@ -198,14 +202,33 @@ def _alike(tensors: list[jax.Array]) -> list[list[int]]:
   return list(groups.values())
 
 
-def _norms(tensors: list[jax.Array], groups: list[list[int]]) -> jax.Array:
-  """float32[units]: the norms of all units, group by group."""
-  return jnp.concatenate(
-    [_stacked_norms([tensors[i] for i in group]).ravel() for group in groups]
-  )
-
-
-# Compiled together with what is around it, but traced once for each shape.
+# These are compiled together with what is around them, but traced once for
+# each shape.
 @jax.jit
-def _stacked_norms(tensors: list[jax.Array]) -> jax.Array:
-  return jax.vmap(unitwise_norm)(jnp.stack(tensors))
+def _squares(tensors: list[jax.Array]) -> jax.Array:
+  """float32: every unit's sum of squares, for tensors of one shape."""
+  return jax.vmap(_unit_squares)(jnp.stack(tensors))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _scale(
+  squares: jax.Array, weight_squares: jax.Array, clipping: float, eps: float
+) -> jax.Array:
+  """What to multiply units by, from the squares of their norms."""
+  limit = _limit(weight_squares, clipping, eps)
+  # Written so that a NaN norm is not within the limit: its unit turns NaN.
+  factor = jnp.sqrt(limit / jnp.maximum(squares, _MIN_SQUARE))
+  return jnp.where(squares <= limit, 1.0, factor)
+
+
+def _limit(weight_squares: jax.Array, clipping: float, eps: float) -> jax.Array:
+  """The square of the largest norm that units' gradients may have."""
+  return clipping**2 * jnp.maximum(weight_squares, eps**2)
+
+
+def _row(stacked: jax.Array, index: int) -> jax.Array:
+  """`stacked[index]`, by an index that is no constant to XLA."""
+  if len(stacked) == 1:
+    return stacked[0]
+  opaque = lax.optimization_barrier(jnp.uint32(index))
+  return lax.dynamic_index_in_dim(stacked, opaque, keepdims=False)

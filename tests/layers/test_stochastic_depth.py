@@ -5,19 +5,21 @@ from jax import numpy as jnp
 from nfnets.layers import stochastic_depth
 
 
-def test_whole_images_are_dropped_and_the_rest_is_not_rescaled():
-  branch = jnp.full((1000, 3, 3, 2), 5.0)
-  dropped = stochastic_depth.drop_branch(jax.random.key(0), branch, 0.3)
-  per_image = np.asarray(dropped).reshape(1000, -1)
-  kept = per_image[:, 0] == 5.0
-  np.testing.assert_array_equal(per_image[kept], 5.0)
-  np.testing.assert_array_equal(per_image[~kept], 0.0)
+def test_the_share_that_each_block_keeps_and_no_rescaling():
+  rates = (0.3, 0.0, 0.6)
+  kept = stochastic_depth.draw_kept(jax.random.key(0), rates, 1000, jnp.float32)
+  assert [x.shape for x in kept] == [(1000, 1, 1, 1)] * 3
+  kept = np.asarray(kept).reshape(3, 1000)
+  assert set(kept.ravel()) == {0.0, 1.0}
   # Five standard deviations of a binomial share.
-  np.testing.assert_allclose(kept.mean(), 0.7, atol=0.075)
+  np.testing.assert_allclose(kept.mean(1), (0.7, 1.0, 0.4), atol=0.08)
+  # Blocks are drawn on their own: 0.7 * 0.4 of the images keep both.
+  np.testing.assert_allclose((kept[0] * kept[2]).mean(), 0.28, atol=0.08)
 
 
 def test_rate_zero_keeps_everything_and_the_dtype():
-  branch = jnp.ones((4, 2, 2, 1), jnp.bfloat16)
-  kept = stochastic_depth.drop_branch(jax.random.key(0), branch, 0.0)
-  np.testing.assert_array_equal(kept, branch)
+  (kept,) = stochastic_depth.draw_kept(
+    jax.random.key(0), (0.0,), 4, jnp.bfloat16
+  )
+  np.testing.assert_array_equal(kept, jnp.ones((4, 1, 1, 1)))
   assert kept.dtype == jnp.bfloat16

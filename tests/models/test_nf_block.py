@@ -21,7 +21,7 @@ PLANS = [plan for stage in scaling.plan_blocks(F0) for plan in stage]
 
 @functools.cache
 def _block_at_init(plan):
-  """Compiled once for blocks that differ in beta and rate alone."""
+  """Compiled once for blocks that differ in beta alone."""
 
   def forward(x, beta):
     return nf_block.NFBlock(F0, plan._replace(beta=beta))(x, False)
@@ -44,7 +44,7 @@ def test_variance_at_initialisation_with_skip_gains_of_one(index):
   for axis in (1, 2):
     x = jnp.repeat(x, plan.stride, axis)
   with convolution.lowering('plain'):
-    block = _block_at_init(plan._replace(beta=1.0, drop_rate=0.0))
+    block = _block_at_init(plan._replace(beta=1.0))
     output, residual = block(x, plan.beta)
   chex.assert_shape([output, residual], (1, 24, 24, plan.out_channels))
   # The zeros around the image take a few percent off at each 3x3.

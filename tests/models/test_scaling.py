@@ -63,7 +63,7 @@ def test_plan_of_f0():
   stages = scaling.plan_blocks(models.create_model('nfnet_f0').config)
   assert [len(stage) for stage in stages] == [1, 2, 6, 3]
   first, last = stages[0][0], stages[3][2]
-  assert first == scaling.BlockPlan(128, 256, 128, 1, 1, 1.0, 0.0)
+  assert first == scaling.BlockPlan(128, 256, 128, 1, 1, 1.0)
   assert last[:5] == (1536, 1536, 768, 6, 1)
-  assert last.drop_rate == pytest.approx(0.25 * 11 / 12)
+  assert last.beta == pytest.approx((1 + 2 * 0.2**2) ** -0.5)
   assert [stage[0].stride for stage in stages] == [1, 2, 2, 2]

@@ -33,6 +33,24 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
     assert np.abs(logits(True, **rates) - plain).max() > 1e-2 * plain.std()
 
 
+def test_each_block_drops_its_share_of_the_images():
+  rate, depth, count = 0.9, (5, 1, 1, 1), 300
+  model = models.create_model(
+    'nf_resnet50', **TINY | {'depth': depth}, stochdepth_rate=rate
+  )
+  images = fill.image(count, 16)
+  with convolution.lowering('plain'):
+    (_, endpoints), _ = jax.jit(model.apply, static_argnums=4)(
+      filled.params(model), {}, jax.random.key(3), images, True
+    )
+  for i in range(1, depth[0]):
+    change = endpoints[f'block_{i}'] - endpoints[f'block_{i - 1}']
+    dropped = np.all(np.asarray(change) == 0, axis=(1, 2, 3))
+    expected = rate * i / sum(depth)
+    deviation = (expected * (1 - expected) / count) ** 0.5
+    assert abs(dropped.mean() - expected) < 5 * deviation
+
+
 def test_remat_changes_no_number():
   models_ = [
     models.create_model('nf_resnet50', **TINY, remat=remat)
