@@ -130,8 +130,7 @@ def _run_models(options: argparse.Namespace) -> int:
   from nfnets.layers import convolution
 
   # No cache: compile times are measured too.
-  compilation.set_compiler_flags()
-  compilation.run_in_calling_thread()
+  compilation.prepare(cache=False)
   forced: contextlib.AbstractContextManager = contextlib.nullcontext()
   if options.lowering:
     forced = convolution.lowering(options.lowering)

@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_programs_are_done_when_their_call_returns():
     check=True,
   )
   assert done.stdout.split() == ['True', 'True']
+
+
+def test_garbage_is_collected_rarely():
+  before = gc.get_threshold()
+  try:
+    compilation.collect_garbage_rarely()
+    assert gc.get_threshold()[0] > 10 * 700
+    assert gc.get_threshold()[1:] == before[1:]
+    assert gc.isenabled()
+  finally:
+    gc.set_threshold(*before)
 
 
 def test_only_the_user_can_write_the_folder(tmp_path, monkeypatch):
