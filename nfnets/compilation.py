@@ -1,8 +1,9 @@
 """How programs are compiled and started, for every entry point.
 
-An F0 train step takes tens of seconds to compile on a CPU; read back from the
-cache it takes about one. The cache holds executable code: it lies in a folder
-that only the user can write, and nothing but these programs should fill it.
+An F0 train step takes ten seconds and more to compile on a CPU; read back from
+the cache it takes about one. The cache holds executable code: it lies in a
+folder that only the user can write, and nothing but these programs should fill
+it.
 """
 
 import gc
@@ -14,10 +15,12 @@ import jax
 import jaxlib
 
 _FLAGS = (
-  # Half the compile time of a train step on a CPU, which itself takes as long.
+  # A third off the compile time of a train step on a CPU, which itself takes as
+  # long.
   '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE',
   # Without it XLA for CPUs drops the barriers that keep what rematerialization
-  # computes again from being merged with what it was to replace.
+  # computes again from being merged with what it was to replace, and those
+  # that keep the equal operations of a deep network equal (`optim.agc`).
   '--xla_disable_hlo_passes=cse_barrier_expander',
 )
 # XLA ends the process at a flag that it does not know.
@@ -25,8 +28,6 @@ _FLAG_VERSIONS = ('0.10.',)
 
 OPT_OUT = 'NFNETS_COMPILATION_CACHE'
 _OFF = ('0', 'off', 'false', 'no')
-
-
 # Objects between two collections; Python's default is 700.
 _COLLECT_EVERY = 50_000
 

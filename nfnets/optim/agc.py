@@ -52,15 +52,15 @@ def unitwise_norm(x: jax.Array) -> jax.Array:
   Raises:
     ValueError: a rank above 5, whose units nothing states.
   """
+  return jnp.sqrt(_unit_squares(x))
+
+
+def _unit_squares(x: jax.Array) -> jax.Array:
   if x.ndim not in UNIT_AXES:
     raise ValueError(
       f'no unit axes are known for a parameter of shape {x.shape}: '
       f'rank {x.ndim} is not in 0 ... {max(UNIT_AXES)}'
     )
-  return jnp.sqrt(_unit_squares(x))
-
-
-def _unit_squares(x: jax.Array) -> jax.Array:
   squares = jnp.square(x.astype(jnp.float32))
   return jnp.sum(squares, axis=UNIT_AXES[x.ndim], keepdims=True)
 
@@ -104,7 +104,8 @@ def adaptive_grad_clip(
     A transformation whose state is `AdaptiveGradClipState`.
 
   Raises:
-    ValueError: `clipping` or `eps` is not positive.
+    ValueError: `clipping` or `eps` is not positive; in `update`, a parameter's
+      rank is above 5.
 
   References:
     Brock et al., `High-Performance Large-Scale Image Recognition Without
@@ -217,7 +218,8 @@ def _scale(
   """What to multiply units by, from the squares of their norms."""
   limit = _limit(weight_squares, clipping, eps)
   # Written so that a NaN norm is not within the limit: its unit turns NaN.
-  factor = jnp.sqrt(limit / jnp.maximum(squares, _MIN_SQUARE))
+  # Roots first: the quotient of the squares would underflow at huge gradients.
+  factor = jnp.sqrt(limit) / jnp.sqrt(jnp.maximum(squares, _MIN_SQUARE))
   return jnp.where(squares <= limit, 1.0, factor)
 
 

@@ -1,6 +1,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 from jax import numpy as jnp
 
 from nfnets import models
@@ -33,15 +34,17 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
     assert np.abs(logits(True, **rates) - plain).max() > 1e-2 * plain.std()
 
 
-def test_each_block_drops_its_share_of_the_images():
+@pytest.mark.parametrize('name', ['nf_resnet50', 'resnet50', 'fixup_resnet50'])
+def test_each_block_drops_its_share_of_the_images(name):
   rate, depth, count = 0.9, (5, 1, 1, 1), 300
   model = models.create_model(
-    'nf_resnet50', **TINY | {'depth': depth}, stochdepth_rate=rate
+    name, **TINY | {'depth': depth}, stochdepth_rate=rate
   )
   images = fill.image(count, 16)
+  _, state = model.init(jax.random.key(0), images[:1])
   with convolution.lowering('plain'):
     (_, endpoints), _ = jax.jit(model.apply, static_argnums=4)(
-      filled.params(model), {}, jax.random.key(3), images, True
+      filled.params(model), state, jax.random.key(3), images, True
     )
   for i in range(1, depth[0]):
     change = endpoints[f'block_{i}'] - endpoints[f'block_{i - 1}']
@@ -49,6 +52,24 @@ def test_each_block_drops_its_share_of_the_images():
     expected = rate * i / sum(depth)
     deviation = (expected * (1 - expected) / count) ** 0.5
     assert abs(dropped.mean() - expected) < 5 * deviation
+
+
+def test_blocks_of_one_shape_are_compiled_once():
+  def kernels(count):
+    model = models.create_model(
+      'nf_resnet50', **TINY | {'depth': (count, 1, 1, 1)}
+    )
+
+    def loss(params, images):
+      return jnp.mean(model.apply(params, {}, None, images, False)[0][0])
+
+    with convolution.lowering('plain'):
+      lowered = jax.jit(jax.grad(loss)).lower(
+        filled.params(model), fill.image(2, 32)
+      )
+    return helpers.distinct_kernels(lowered)
+
+  assert len(kernels(6)) == len(kernels(4)) > 0
 
 
 def test_remat_changes_no_number():

@@ -200,3 +200,35 @@ def test_vectors_of_one_shape_are_clipped_together():
     return update.lower(params, params).as_text().count('stablehlo.reduce')
 
   assert operations(20) == operations(2) > 0
+
+
+def test_what_is_compiled_does_not_grow_with_the_number_of_parameters():
+  clip = agc.adaptive_grad_clip(0.01)
+
+  def kernels(count):
+    shapes = {'gain': (8,), 'w': (5, 7), 'skip_gain': ()}
+    params = {
+      f'{name}_{i}': jnp.ones(shape)
+      for name, shape in shapes.items()
+      for i in range(count)
+    }
+    update = jax.jit(lambda g, p: clip.update(g, clip.init(p), p)[0])
+    return helpers.distinct_kernels(update.lower(params, params))
+
+  assert len(kernels(24)) == len(kernels(12)) > 0
+
+
+def test_huge_gradients_are_clipped_to_the_limit_too():
+  # Up to where their squares are no float32 any more.
+  grad = jnp.float32(1e18)
+  clipped, state = clip({'gain': grad}, {'gain': jnp.float32(2.0)})
+  np.testing.assert_allclose(
+    clipped['gain'], 0.01 * 2.0, rtol=helpers.RTOL_ELEMENTWISE
+  )
+  assert state.clipped == 1
+
+
+def test_update_refuses_rank_six():
+  grads = jnp.ones((1, 1, 2, 1, 1, 3))
+  with pytest.raises(ValueError, match=r'\(1, 1, 2, 1, 1, 3\).*rank 6'):
+    clip(grads, grads)
