@@ -14,7 +14,7 @@ Meant for one GPU; on a CPU choose --config.freeze=true and a smaller
 --config.data.image_size.
 """
 
-from nfnets import config as config_lib
+from nfnets.experiment import config as config_lib
 
 
 def get_config():

@@ -11,7 +11,7 @@ accelerator cores. Published: 79.5% top-1 at 224 pixels, 80.9% at 320, 81.1% at
 384, from weights that are not public. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

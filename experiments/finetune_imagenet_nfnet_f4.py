@@ -10,7 +10,7 @@ accelerator cores. Published: 89.2% top-1 from weights that are not public
 (Table 5). Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -7,7 +7,7 @@ released code states it: MixUp and CutMix, no clipping.
 No table of results was at hand, so no figure stands here. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -8,7 +8,7 @@ The released settings name no weight decay for this size: B5's is used.
 No table of results was at hand, so no figure stands here. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

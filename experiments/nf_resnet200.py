@@ -7,7 +7,7 @@ as far as its released code states it. The table of results of that paper was
 not at hand, so no figure stands here. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

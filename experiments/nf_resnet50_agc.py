@@ -8,7 +8,7 @@ batches do with larger values, up to 0.16 at 256. Accuracy is published as a
 figure only, level with batch normalization's. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -10,7 +10,7 @@ seeds) and 158.5 ms a step on TPUv3 cores at 32 images each: 5.0 hours for the
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -10,7 +10,7 @@ seeds) and 295.8 ms a step on TPUv3 cores at 32 images each: 9.3 hours for the
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -10,7 +10,7 @@ seeds) and 532.2 ms a step on TPUv3 cores at 32 images each: 16.6 hours for the
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

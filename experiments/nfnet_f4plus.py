@@ -9,7 +9,7 @@ Published: 89.2% top-1 after pre-training on 300 million other images
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -9,7 +9,7 @@ nfnet_f6_sam.py. No result without SAM is published.
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

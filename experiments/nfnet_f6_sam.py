@@ -10,7 +10,7 @@ images each (Table 3): 87 hours for the 112,602 steps on 128 cores.
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -9,7 +9,7 @@ NFNet-F6.
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

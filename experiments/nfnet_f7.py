@@ -8,7 +8,7 @@ The paper gives no result for F7 on ImageNet; the published code has the model.
 Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

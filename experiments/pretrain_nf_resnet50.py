@@ -9,7 +9,7 @@ fine-tuning: 79.5% top-1 on ImageNet at 224 pixels, where batch normalization
 has 78.1% (Table 4). Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

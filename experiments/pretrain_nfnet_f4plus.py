@@ -9,7 +9,7 @@ from 0), about 830 ms a step at 32 images per TPUv3 core. After fine-tuning:
 89.2% top-1 on ImageNet (Table 5). Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

@@ -7,7 +7,7 @@ trained with more augmentation (arXiv 2102.06171, Table 3); no result of this
 very recipe is at hand. Not trained here.
 """
 
-from nfnets import recipes
+from nfnets.experiment import recipes
 
 
 def get_config():

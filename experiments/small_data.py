@@ -11,7 +11,7 @@ from published weights instead wherever you can: see finetune.py.
 Meant for one GPU, or for patience.
 """
 
-from nfnets import config as config_lib
+from nfnets.experiment import config as config_lib
 
 
 def get_config():

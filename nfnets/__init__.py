@@ -1,3 +1,29 @@
-"""Normalizer-Free Networks in JAX and Haiku."""
+"""Normalizer-Free Networks in JAX and Haiku.
+
+Importing this package loads nothing else: each name below is loaded on first
+use.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = '0.1.0'
+
+__all__ = ['adaptive_grad_clip', 'create_model', 'list_models', 'load']
+
+_HOMES = {
+  'adaptive_grad_clip': 'nfnets.optim.agc',
+  'create_model': 'nfnets.models',
+  'list_models': 'nfnets.models',
+  'load': 'nfnets.weights',
+}
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *__all__])

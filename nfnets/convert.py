@@ -29,7 +29,8 @@ def main() -> None:
   if not destination.parent.is_dir():
     raise errors.UserError(f'{destination.parent}: no such directory')
   # JAX is imported here: --help and mistakes in paths answer at once.
-  from nfnets import compilation, weights
+  from nfnets import weights
+  from nfnets.runtime import compilation
 
   compilation.prepare()
   if pathlib.Path(source).is_dir():
@@ -185,7 +186,7 @@ def write(
     UserError: the layout cannot hold this network, or the file cannot be
       written.
   """
-  from nfnets import models, weights
+  from nfnets import inference, models, weights
   from nfnets.weights import files, tree
 
   if layout in ('folded', 'stablehlo'):
@@ -193,7 +194,7 @@ def write(
     loaded = loaded._replace(model=model, params=params)
   if layout == 'stablehlo':
     with files.replacing(destination) as temporary:
-      temporary.write_bytes(export_program(loaded))
+      temporary.write_bytes(inference.export_program(loaded))
     return
   weights.save(
     destination,
@@ -206,39 +207,6 @@ def write(
     refit=refit,
     **tree.options(loaded.model.config),
   )
-
-
-def export_program(loaded: 'weights.Loaded') -> bytes:
-  """The network as a portable program, weights included.
-
-  Args:
-    loaded: the network.
-
-  Returns:
-    What `jax.export.deserialize` takes; its `call` maps normalised images
-    float32[b, S, S, 3], S the model's test size and b any, to logits
-    float32[b, num_classes], on cpu, cuda and tpu.
-  """
-  import jax
-  import numpy as np
-  from jax import export
-
-  from nfnets.layers import convolution
-
-  size = loaded.model.config.test_size
-  (batch,) = export.symbolic_shape('b')
-  images = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32)
-
-  def logits(inputs: jax.Array) -> jax.Array:
-    (outputs, _), _ = loaded.model.apply(
-      loaded.params, loaded.state, None, inputs, False
-    )
-    return outputs
-
-  exporting = export.export(jax.jit(logits), platforms=('cpu', 'cuda', 'tpu'))
-  # How fast a platform's own lowering is depends on the batch, left open here.
-  with convolution.lowering('plain'):
-    return bytes(exporting(images).serialize())
 
 
 if __name__ == '__main__':

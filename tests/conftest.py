@@ -6,7 +6,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
 
-from nfnets import compilation
+from nfnets.runtime import compilation
 
 # As the programs do: a fifth of the tests' time.
 compilation.collect_garbage_rarely()

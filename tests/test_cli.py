@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from nfnets import cli, errors
+from nfnets.experiment import command_line
 
 CONFIG = '--config=experiments/digits.py'
 
@@ -15,7 +16,7 @@ def in_the_root(monkeypatch, request):
 
 
 def test_overrides_are_typed():
-  config, path = cli.parse_config(
+  config, path = command_line.parse_config(
     [
       CONFIG,
       '--config.train.batch_size=16',
@@ -53,7 +54,7 @@ def test_overrides_are_typed():
 )
 def test_mistakes_are_one_line(arguments, expected):
   with pytest.raises(errors.UserError) as caught:
-    cli.parse_config(arguments)
+    command_line.parse_config(arguments)
   message = str(caught.value)
   assert expected in message
   assert '\n' not in message
@@ -80,7 +81,7 @@ def test_a_broken_settings_file_is_named(tmp_path, monkeypatch, text, expected):
   path = tmp_path / 'broken.py'
   path.write_text(text)
   with pytest.raises(errors.UserError) as caught:
-    cli.parse_config([f'--config={path}'])
+    command_line.parse_config([f'--config={path}'])
   assert str(path) in str(caught.value)
   assert expected in str(caught.value)
 

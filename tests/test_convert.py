@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import export
 
-from nfnets import config as config_lib
 from nfnets import convert, errors, weights
+from nfnets.experiment import config as config_lib
 from nfnets.layers import convolution
 from nfnets.training import checkpoint
 from nfnets.weights import tree

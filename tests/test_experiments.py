@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from nfnets import cli, models
+from nfnets import models
+from nfnets.experiment import command_line
 
 FILES = sorted(
   (pathlib.Path(__file__).parent.parent / 'experiments').glob('*.py')
@@ -14,7 +15,9 @@ FILES = sorted(
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
 def test_experiment(path):
   # The name of one's own data set is for the user to give.
-  config, _ = cli.parse_config([f'--config={path}', '--config.dataset=digits'])
+  config, _ = command_line.parse_config(
+    [f'--config={path}', '--config.dataset=digits']
+  )
   assert config.model.name in models.list_models()
   head = path.read_text().split('"""')[1]
   assert f'--config=experiments/{path.name}' in head
@@ -25,5 +28,5 @@ def test_experiment(path):
 )
 def test_file_name_is_the_model(stem):
   path = next(p for p in FILES if p.stem == stem)
-  config, _ = cli.parse_config([f'--config={path}'])
+  config, _ = command_line.parse_config([f'--config={path}'])
   assert config.model.name == stem.replace('plus', '+')

@@ -53,7 +53,7 @@ def block_statistics(endpoints: registry.Endpoints) -> list[BlockStatistics]:
 def expected_variances(config: model_config.ModelConfig) -> list[float]:
   """The variance that alpha and beta foresee after each block.
 
-  It holds at initialisation, with skip gains of 1: a stage's first block gives
+  It holds at initialization, with skip gains of 1: a stage's first block gives
   1 + alpha^2 (its shortcut is a convolution of a signal of variance 1), each
   block after it adds alpha^2.
 

@@ -1,28 +1,22 @@
 """Where prepared data and indices are kept between runs."""
 
-import contextlib
 import hashlib
 import logging
 import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
 
+from nfnets import files
+
 _LOG = logging.getLogger(__name__)
-
-
-def cache_dir() -> pathlib.Path:
-  """`$XDG_CACHE_HOME/nfnets`, or `~/.cache/nfnets`; not made here."""
-  root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  return pathlib.Path(root) / 'nfnets'
 
 
 def entry_path(kind: str, key: str) -> pathlib.Path:
   """The file in the cache that belongs to a key, such as a folder's path."""
   digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
-  return cache_dir() / kind / f'{digest}.npz'
+  return files.cache_folder(kind) / f'{digest}.npz'
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
@@ -41,14 +35,7 @@ def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      try:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.close()
-        os.replace(file.name, path)
-      except BaseException:
-        with contextlib.suppress(OSError):
-          os.unlink(file.name)
-        raise
+    with files.replacing(path) as temporary, open(temporary, 'wb') as file:
+      np.savez(file, **arrays)  # type: ignore[arg-type]
   except OSError as error:
     _LOG.warning('%s is not kept for the next run: %s', path, error)

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nfnets import errors, machine
+from nfnets import errors
 from nfnets.data import crops, images, progress, sources, unreadable
+from nfnets.data import source as source_lib
+from nfnets.runtime import cores
 
 _SHOWN_CLASSES = 8
 _SAMPLE_SIZE = 144
@@ -28,7 +30,7 @@ class Report(NamedTuple):
 
 def open_splits(
   name: str, data_dir: str | None
-) -> tuple[dict[str, sources.Source], dict[str, str]]:
+) -> tuple[dict[str, source_lib.Source], dict[str, str]]:
   """Opens the splits of a data set.
 
   Returns:
@@ -37,7 +39,7 @@ def open_splits(
   Raises:
     UserError: there is none at all.
   """
-  opened: dict[str, sources.Source] = {}
+  opened: dict[str, source_lib.Source] = {}
   refused: dict[str, str] = {}
   for split in sources.SPLITS:
     try:
@@ -49,7 +51,7 @@ def open_splits(
   return opened, refused
 
 
-def examine(source: sources.Source, limit: int | None = None) -> Report:
+def examine(source: source_lib.Source, limit: int | None = None) -> Report:
   """Reads and decodes the examples of a split.
 
   Args:
@@ -83,7 +85,7 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def _examine_each(
-  source: sources.Source, indices: list[int]
+  source: source_lib.Source, indices: list[int]
 ) -> Iterator[unreadable.Unreadable | tuple[int, tuple[int, int]]]:
   """Label and size of each example, or why it cannot be read, in order."""
 
@@ -98,16 +100,18 @@ def _examine_each(
 
     try:
       return unreadable.read(source, index, measure), size[0]
-    except sources.UnreadableError as error:
+    except source_lib.UnreadableError as error:
       return unreadable.Unreadable(error.id, error.reason)
 
   chunk = 1024  # Else the pool would hold as many futures as there are images.
-  with futures.ThreadPoolExecutor(machine.available_cores()) as threads:
+  with futures.ThreadPoolExecutor(cores.available()) as threads:
     for start in range(0, len(indices), chunk):
       yield from threads.map(examine_one, indices[start : start + chunk])
 
 
-def samples(source: sources.Source, count: int) -> tuple[np.ndarray, list[str]]:
+def samples(
+  source: source_lib.Source, count: int
+) -> tuple[np.ndarray, list[str]]:
   """Images to look at, evenly spread over a split; unreadable ones left out.
 
   Returns:
@@ -123,7 +127,7 @@ def samples(source: sources.Source, count: int) -> tuple[np.ndarray, list[str]]:
 
     try:
       label = unreadable.read(source, index, show)
-    except sources.UnreadableError:
+    except source_lib.UnreadableError:
       continue
     names.append(source.class_names[label])
   return out[: len(names)], names
@@ -172,7 +176,7 @@ def _statistics(sides: np.ndarray) -> str:
   )
 
 
-def same_examples(one: sources.Source, other: sources.Source) -> bool:
+def same_examples(one: source_lib.Source, other: source_lib.Source) -> bool:
   """Whether two splits are the same images under two names."""
   if len(one) != len(other):
     return False
@@ -180,8 +184,8 @@ def same_examples(one: sources.Source, other: sources.Source) -> bool:
   return all(_id(one, i) == _id(other, i) for i in places)
 
 
-def _id(source: sources.Source, index: int) -> str:
+def _id(source: source_lib.Source, index: int) -> str:
   try:
     return source[index]['id']
-  except sources.UnreadableError as error:
+  except source_lib.UnreadableError as error:
     return error.id

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import folders, sources
+from nfnets.data import folders
+from nfnets.data import source as source_lib
 
 HELD_OUT_SHARE = 0.1
 """Of each class, where a folder does not come divided."""
@@ -63,7 +64,7 @@ class FolderSource:
     """The number of files."""
     return len(self._paths)
 
-  def __getitem__(self, index: int) -> sources.Example:
+  def __getitem__(self, index: int) -> source_lib.Example:
     """Reads file `index`, still encoded; its path is its id.
 
     Raises:
@@ -75,7 +76,7 @@ class FolderSource:
         data = file.read()
     except OSError as error:
       reason = error.strerror or str(error)
-      raise sources.UnreadableError(os.fsdecode(path), reason) from error
+      raise source_lib.UnreadableError(os.fsdecode(path), reason) from error
     label = int(self._labels[index])
     return {'image': data, 'label': label, 'id': os.fsdecode(path)}
 

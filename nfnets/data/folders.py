@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +87,35 @@ def list_images(root: str | os.PathLike) -> Listing:
   }
   cache.save_arrays(kept_at, arrays)
   return listing
+
+
+def find_images(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+  """Finds the images that a user names, by file or by folder.
+
+  Args:
+    paths: files, taken whatever their names, and folders, searched as
+      `list_images` does.
+
+  Returns:
+    The files, those of each folder sorted.
+
+  Raises:
+    UserError: a path does not exist, a folder cannot be read or holds no image.
+  """
+  found: list[pathlib.Path] = []
+  for path in paths:
+    if not path.exists():
+      raise errors.UserError(f'{path}: no such file or folder')
+    if not path.is_dir():
+      found.append(path)
+      continue
+    below = list_images(path).paths.tolist()
+    if not below:
+      raise errors.UserError(
+        f'{path}: no image in this folder ({", ".join(IMAGE_ENDINGS)})'
+      )
+    found += [path / os.fsdecode(name) for name in below]
+  return found
 
 
 def _walk(

@@ -8,23 +8,24 @@ import dataclasses
 
 import numpy as np
 
-from nfnets import errors, machine
+from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
   images,
   places,
   pool,
-  sources,
   unreadable,
 )
+from nfnets.data import source as source_lib
+from nfnets.runtime import cores
 
 
 @dataclasses.dataclass(frozen=True)
 class _Slice:
   """The part of every global batch that this process makes, and how."""
 
-  source: sources.Source
+  source: source_lib.Source
   batch_size: int
   rows: int
   offset: int
@@ -121,7 +122,7 @@ class _EvalBatch:
 
       try:
         batch['label'][row] = unreadable.read(source, first + row, crop)
-      except sources.UnreadableError as error:
+      except source_lib.UnreadableError as error:
         # A neighbour would be counted twice.
         batch['mask'][row] = False
         batch['image'][row] = 0
@@ -135,7 +136,7 @@ class _EvalBatch:
 
 
 def train_batches(
-  source: sources.Source,
+  source: source_lib.Source,
   *,
   batch_size: int,
   image_size: int,
@@ -199,7 +200,7 @@ def train_batches(
 
 
 def eval_batches(
-  source: sources.Source,
+  source: source_lib.Source,
   *,
   batch_size: int,
   image_size: int,
@@ -257,7 +258,7 @@ def eval_batches(
 
 
 def _slice(
-  source: sources.Source,
+  source: source_lib.Source,
   batch_size: int,
   image_size: int,
   process: tuple[int, int],
@@ -278,9 +279,7 @@ def _slice(
   if not 0 <= index < count:
     raise ValueError(f'process {index} of {count}')
   rows = batch_size // count
-  threads = num_threads or max(
-    1, machine.available_cores() // max(1, num_workers)
-  )
+  threads = num_threads or max(1, cores.available() // max(1, num_workers))
   return _Slice(
     source, batch_size, rows, index * rows, image_size, threads, policy
   )

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from nfnets import errors
-from nfnets.data import cache, imagenet, sources, tfrecord
+from nfnets import errors, files
+from nfnets.data import imagenet, tfrecord
+from nfnets.data import source as source_lib
 from nfnets.data.digits import preparation
 
 _HELD_OUT = {
@@ -55,7 +56,7 @@ class RecordSource:
     """The number of examples."""
     return self._length
 
-  def __getitem__(self, index: int) -> sources.Example:
+  def __getitem__(self, index: int) -> source_lib.Example:
     """Reads example `index`, image still encoded; its id is file:number.
 
     Raises:
@@ -104,11 +105,10 @@ class _TFRecords:
 
 def load_prepared(
   name: str, split: str, data_dir: str | os.PathLike | None
-) -> sources.Source:
+) -> source_lib.Source:
   """Opens a prepared TFDS data set (see `sources.load_source`)."""
   if name == 'digits':
-    default = cache.cache_dir() / 'data'
-    data_dir = pathlib.Path(data_dir or default)
+    data_dir = pathlib.Path(data_dir or files.cache_folder('data'))
     return _open(name, split, preparation.prepare(data_dir))
   roots = _roots(data_dir)
   for root in roots:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nfnets import errors
-from nfnets.data import images, sources
+from nfnets.data import images
+from nfnets.data import source as source_lib
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,12 +32,12 @@ class Policy(NamedTuple):
 
 
 def read(
-  source: sources.Source, index: int, consume: Callable[[Any], None]
+  source: source_lib.Source, index: int, consume: Callable[[Any], None]
 ) -> int:
   """Reads an example, passes its image to `consume`, returns its label.
 
   Raises:
-    sources.UnreadableError: the image cannot be read or decoded.
+    source_lib.UnreadableError: the image cannot be read or decoded.
     UserError: the label is out of range.
   """
   example = source[index]
@@ -50,12 +51,12 @@ def read(
   try:
     consume(example['image'])
   except images.DecodeError as error:
-    raise sources.UnreadableError(example['id'], str(error)) from error
+    raise source_lib.UnreadableError(example['id'], str(error)) from error
   return label
 
 
 def read_or_neighbour(
-  source: sources.Source,
+  source: source_lib.Source,
   index: int,
   consume: Callable[[Any], None],
   policy: Policy,
@@ -73,13 +74,13 @@ def read_or_neighbour(
     try:
       label = read(source, (index + step) % len(source), consume)
       return label, found
-    except sources.UnreadableError as error:
+    except source_lib.UnreadableError as error:
       found.append(refuse_if_strict(error, policy))
   raise _too_many(len(found), len(source), policy, found[0])
 
 
 def refuse_if_strict(
-  error: sources.UnreadableError, policy: Policy
+  error: source_lib.UnreadableError, policy: Policy
 ) -> Unreadable:
   """Records the error, or raises a `UserError` if the policy is strict."""
   if policy.strict:

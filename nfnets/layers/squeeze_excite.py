@@ -7,6 +7,9 @@ import jax
 from jax import nn
 from jax import numpy as jnp
 
+ATTENTION_GAIN = 2.0
+"""Multiplies the gates of normalizer-free networks, whose mean is near 1/2."""
+
 
 class SqueezeExcite(hk.Module):
   """Gates in (0, 1) per image and channel from the global mean.

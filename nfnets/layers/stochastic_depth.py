@@ -8,8 +8,9 @@ References:
 from collections.abc import Sequence
 
 import jax
-from jax import lax
 from jax import numpy as jnp
+
+from nfnets import xla
 
 
 def draw_kept(
@@ -34,5 +35,4 @@ def draw_kept(
   keep = 1.0 - jnp.asarray(rates)[:, None]
   drawn = jax.random.bernoulli(key, keep, (len(rates), batch)).astype(dtype)
   factors = [row.reshape(batch, 1, 1, 1) for row in drawn]
-  # A block's row, fused into what uses it, would be compiled again for each.
-  return lax.optimization_barrier(factors)
+  return xla.materialize(factors)

@@ -6,31 +6,37 @@ References:
   equation 2.
 """
 
-import functools
-import math
-from typing import Literal, get_args
+from typing import Literal
 
 import haiku as hk
 import jax
-from jax import lax
 from jax import numpy as jnp
 
 from nfnets.layers import convolution
+from nfnets.layers.convolution import standardization
 
 Epsilon = Literal['floor', 'additive']
 PaddingRule = Literal['same', 'symmetric']
 
-_VARIANCE_FLOOR = 1e-4
-_VARIANCE_OFFSET = 1e-5
+VARIANCE_FLOOR = 1e-4
+"""Of variance * fan_in, in the published networks (epsilon 'floor')."""
+VARIANCE_OFFSET = 1e-5
+"""Added to the variance in timm's networks (epsilon 'additive')."""
+
+_EPSILONS: dict[Epsilon, tuple[float, float]] = {
+  'floor': (VARIANCE_FLOOR, 0.0),
+  'additive': (0.0, VARIANCE_OFFSET),
+}
 
 
 def standardize_weight(
   weight: jax.Array, gain: jax.Array, *, epsilon: Epsilon = 'floor'
 ) -> jax.Array:
-  """Returns gain * (weight - mean) / sqrt(variance * fan_in) per filter.
+  """Computes gain * (weight - mean) / sqrt(variance * fan_in) per filter.
 
-  Mean and (population) variance are over height, width and input channels, so
-  that each filter has zero sum and, with gain 1, unit squared norm.
+  Mean and (population) variance are taken over height, width and input
+  channels, so that each filter has zero sum and, with gain 1, unit squared
+  norm.
 
   Args:
     weight: float[kh, kw, I, O] with I the input channels of one group.
@@ -43,92 +49,13 @@ def standardize_weight(
     float[kh, kw, I, O], dtype of the weight.
 
   Raises:
-    ValueError: if epsilon is neither.
+    ValueError: `epsilon` is neither.
   """
-  if epsilon not in get_args(Epsilon):
+  if epsilon not in _EPSILONS:
     raise ValueError(f"epsilon is {epsilon!r}, expected 'floor' or 'additive'")
+  floor, offset = _EPSILONS[epsilon]
   with jax.named_scope('standardize'):
-    return _standardize_once(epsilon, weight, gain)
-
-
-# XLA's derivative of mean and variance walks the columns of a large kernel
-# several times on CPUs, at a sixth of the speed of the formula written out.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _standardize(
-  epsilon: Epsilon, weight: jax.Array, gain: jax.Array
-) -> jax.Array:
-  return _standardize_forward(epsilon, weight, gain)[0]
-
-
-def _standardize_forward(
-  epsilon: Epsilon, weight: jax.Array, gain: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  statistics = _statistics(epsilon, weight)
-  mean, root, _ = statistics
-  scale = root * gain.reshape(1, 1, 1, -1)
-  standardized = (weight.astype(jnp.float32) - mean) * scale
-  return standardized.astype(weight.dtype), (weight, gain, statistics)
-
-
-def _standardize_backward(
-  epsilon: Epsilon,
-  residuals: tuple[jax.Array, ...],
-  cotangent: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """Derivatives with respect to weight w and gain g, per filter.
-
-  With r = 1 / sqrt(square), c = w - mean(w) and cotangent d: dg = r sum(d c)
-  and dw = g r (d - mean(d) - r^2 c sum(d c)), the last term only where the
-  variance is what square depends on.
-  """
-  del epsilon
-  weight, gain, (mean, root, moves) = residuals
-  wide, d = weight.astype(jnp.float32), cotangent.astype(jnp.float32)
-  axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
-  total = jnp.sum(d, axes, keepdims=True)
-  # Not of w - mean: XLA would write that array out for the sum to read.
-  product = jnp.sum(d * wide, axes, keepdims=True) - mean * total
-  slope = moves * root**2 * product
-  slope, offset, d_gain = _together(
-    slope, mean * slope - total / fan_in, root * product
-  )
-  scale = root * gain.reshape(1, 1, 1, -1)
-  d_weight = scale * (d - wide * slope + offset)
-  d_gain = d_gain.reshape(gain.shape)
-  return d_weight.astype(weight.dtype), d_gain.astype(gain.dtype)
-
-
-_standardize.defvjp(_standardize_forward, _standardize_backward)
-# Filters of one shape are traced once: a deep network has hundreds of them.
-_standardize_once = jax.jit(_standardize, static_argnums=0)
-
-
-def _statistics(epsilon: Epsilon, weight: jax.Array) -> jax.Array:
-  """Mean, 1 / root of the square, 1 where the square follows the variance.
-
-  float32[3, 1, 1, 1, O]: sums of thousands of bfloat16 squares would lose two
-  digits.
-  """
-  weight = weight.astype(jnp.float32)
-  axes, fan_in = (0, 1, 2), math.prod(weight.shape[:-1])
-  mean = jnp.sum(weight, axes, keepdims=True) / fan_in
-  square = jnp.sum(jnp.square(weight - mean), axes, keepdims=True)
-  if epsilon == 'additive':
-    square += _VARIANCE_OFFSET * fan_in
-    moves = jnp.ones_like(square)
-  else:
-    moves = (square > _VARIANCE_FLOOR).astype(jnp.float32)
-    square = jnp.maximum(square, _VARIANCE_FLOOR)
-  return _together(mean, lax.rsqrt(square), moves)
-
-
-def _together(*rows: jax.Array) -> jax.Array:
-  """Small vectors as rows of one array, which is computed once.
-
-  XLA would compile (and run) an operation for each, or compute them again for
-  every number that they are used for.
-  """
-  return lax.optimization_barrier(jnp.stack(rows))
+    return standardization.standardize(weight, gain, floor=floor, offset=offset)
 
 
 def explicit_padding(

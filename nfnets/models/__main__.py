@@ -43,7 +43,7 @@ def _print_table(names: list[str]) -> None:
   import rich.table
 
   from nfnets import models
-  from nfnets.weights import catalogue
+  from nfnets.models import catalogue
 
   table = rich.table.Table(
     caption='GMACs: 10^9 multiply-accumulates of convolutions and matrix'

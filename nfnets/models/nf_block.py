@@ -5,20 +5,25 @@ References:
   Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4, figure 3.
 """
 
+from collections.abc import Callable
+
 import haiku as hk
 import jax
-import numpy as np
-from jax import lax
 from jax import numpy as jnp
 
+from nfnets import xla
 from nfnets.layers import (
   activations,
   plain_conv,
+  pooling,
   squeeze_excite,
   ws_conv,
 )
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
+
+# float[B, H, W, C] -> float[B, 1, 1, C or 1]
+Gates = Callable[[jax.Array], jax.Array]
 
 
 def make_conv(
@@ -88,44 +93,18 @@ def activate(
   return activation.scaled(inputs)
 
 
-def average_pool(inputs: jax.Array) -> jax.Array:
-  """2x2 means at stride 2, float[B, H, W, C] to [B, ceil(H/2), ceil(W/2), C].
-
-  The last row and column of an odd size are means of what there is.
-  """
-  window = (1, 2, 2, 1)
-  total = lax.reduce_window(inputs, 0.0, lax.add, window, window, 'SAME')
-  rows, columns = (
-    np.minimum(2, size - np.arange(0, size, 2)) for size in inputs.shape[1:3]
-  )
-  count = np.outer(rows, columns)[None, :, :, None]
-  return total / count.astype(inputs.dtype)
-
-
-def max_pool(inputs: jax.Array, padding: ws_conv.PaddingRule) -> jax.Array:
-  """3x3 maxima at stride 2, float[B, H, W, C] to [B, ceil(H/2), ...]."""
-  pad = ws_conv.explicit_padding(padding, 3)
-  return lax.reduce_window(
-    inputs,
-    -np.inf,
-    lax.max,
-    (1, 3, 3, 1),
-    (1, 2, 2, 1),
-    pad if isinstance(pad, str) else ((0, 0), *pad, (0, 0)),
-  )
-
-
 class NFBlock(hk.Module):
-  """A pre-activation bottleneck block without normalization.
+  """A pre-activation bottleneck block without normalization, figure 3.
 
-  out = shortcut + alpha * skip_gain * residual, figure 3 of the paper.
+  out = shortcut + alpha * skip_gain * residual. The order of the steps in
+  `__call__` is also the order in which parameters are drawn.
   """
 
   def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
-    """Makes the block.
+    """Creates the layers.
 
     Args:
-      config: of the model; it names the module.
+      config: of the model; its `block_name` names the module.
       plan: of the block.
     """
     super().__init__(name=config.block_name)
@@ -135,9 +114,10 @@ class NFBlock(hk.Module):
     self.conv1 = make_conv(
       config, width, 3, stride=plan.stride, groups=groups, name='conv1'
     )
-    self.conv1b = None
-    if config.extra_conv:
-      self.conv1b = make_conv(config, width, 3, groups=groups, name='conv1b')
+    self.extra_convs = [
+      make_conv(config, width, 3, groups=groups, name=name)
+      for name in (('conv1b',) if config.extra_conv else ())
+    ]
     self.conv2 = make_conv(
       config,
       plan.out_channels,
@@ -145,84 +125,88 @@ class NFBlock(hk.Module):
       gain_init=1.0 if config.skip_gain else config.skip_gain_init,
       name='conv2',
     )
-    self.conv_shortcut = None
-    if plan.stride > 1 or plan.in_channels != plan.out_channels:
-      self.conv_shortcut = make_conv(
-        config,
-        plan.out_channels,
-        1,
-        stride=1 if config.pool_shortcut else plan.stride,
-        name='conv_shortcut',
-      )
-    self.attention = make_attention(
-      config, width if config.inverted else plan.out_channels
-    )
-
-  def _shortcut(self, inputs: jax.Array, activated: jax.Array) -> jax.Array:
-    """The input itself or, in a transition, a projection of its activation."""
-    if self.conv_shortcut is None:
-      return inputs
-    if self.plan.stride > 1 and self.config.pool_shortcut:
-      activated = average_pool(activated)
-    return self.conv_shortcut(activated)
-
-  def _branch(self, activated: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """The branch's convolutions, and the factor that its attention asks for."""
-    config = self.config
-    h = self.conv0(activated)
-    h = self.conv1(activate(config, h))
-    if self.conv1b is not None:
-      h = self.conv1b(activate(config, h))
-    # The gates' mean is near 1/2: doubled, they keep the signal's scale.
-    if self.attention is not None and config.inverted:
-      h = h * (2.0 * self.attention(h))
-    h = self.conv2(activate(config, h))
-    if self.attention is None or config.inverted:
-      return h, None
-    return h, 2.0 * self.attention(h)
+    self.shortcut = _make_shortcut(config, plan)
+    # RegNets attend inside the bottleneck, the others to its output.
+    self.inner_gates: Gates = _open_gates
+    self.gates: Gates = _open_gates
+    if config.inverted:
+      self.inner_gates = _make_gates(config, width)
+    else:
+      self.gates = _make_gates(config, plan.out_channels)
 
   def __call__(
     self,
     inputs: jax.Array,
     is_training: bool,
-    kept: jax.Array | None = None,
+    kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
     """Applies the block.
 
     Args:
       inputs: float[B, H, W, in_channels].
-      is_training: makes no difference here.
-      kept: float[B, 1, 1, 1], see `stochastic_depth.draw_kept`; None keeps the
-        branches of all images.
+      is_training: ignored; blocks with batch normalization need it.
+      kept: float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
 
     Returns:
       The output float[B, H', W', out_channels] and, of the same shape, the
       residual branch before stochastic depth, skip gain and alpha.
     """
     del is_training
-    # Behind a barrier the factor is no constant: XLA then compiles what it is
-    # part of once for all blocks of a shape.
-    beta = lax.optimization_barrier(jnp.asarray(self.plan.beta, inputs.dtype))
+    beta = xla.opaque(jnp.asarray(self.plan.beta, inputs.dtype))
     # Activated first, then scaled: the order of the released weights.
     activated = activate(self.config, inputs) * beta
-    h, gates = self._branch(activated)
-    residual = h if gates is None else h * gates
-    # One small factor: neither the branch nor the gradients of gain and gates
-    # then take a pass over the large array for each part of it.
-    factor = self.config.alpha
-    if self.config.skip_gain:
-      init = hk.initializers.Constant(self.config.skip_gain_init)
-      factor = factor * hk.get_parameter('skip_gain', (), init=init)
-    if gates is None:
-      gates = jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
-    factor = factor * gates
-    if kept is not None:
-      factor = factor * kept
-    return self._shortcut(inputs, activated) + factor * h, residual
+    h = self.conv0(activated)
+    h = self.conv1(activate(self.config, h))
+    for conv in self.extra_convs:
+      h = conv(activate(self.config, h))
+    h = h * self.inner_gates(h)
+    h = self.conv2(activate(self.config, h))
+    gates = self.gates(h)
+    # One small factor, so that neither the branch nor the gradients of gain and
+    # gates take a pass over the large array for each part of it.
+    factor = self.config.alpha * self._skip_gain() * gates * kept
+    return self.shortcut(inputs, activated) + factor * h, h * gates
+
+  def _skip_gain(self) -> jax.typing.ArrayLike:
+    if not self.config.skip_gain:
+      return 1.0
+    init = hk.initializers.Constant(self.config.skip_gain_init)
+    return hk.get_parameter('skip_gain', (), init=init)
+
+
+def _make_shortcut(
+  config: ModelConfig, plan: scaling.BlockPlan
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """(inputs, activated) -> shortcut: a projection in transition blocks."""
+  if plan.stride == 1 and plan.in_channels == plan.out_channels:
+    return lambda inputs, activated: inputs
+  pools = config.pool_shortcut and plan.stride > 1
+  conv = make_conv(
+    config,
+    plan.out_channels,
+    1,
+    stride=1 if config.pool_shortcut else plan.stride,
+    name='conv_shortcut',
+  )
+  return lambda inputs, activated: conv(
+    pooling.average_pool(activated) if pools else activated
+  )
+
+
+def _make_gates(config: ModelConfig, channels: int) -> Gates:
+  """float[B, H, W, C] -> gates float[B, 1, 1, C or 1] that keep the scale."""
+  attention = make_attention(config, channels)
+  if attention is None:
+    return _open_gates
+  return lambda h: squeeze_excite.ATTENTION_GAIN * attention(h)
+
+
+def _open_gates(h: jax.Array) -> jax.Array:
+  return jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
 
 
 def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:
-  """The block's channel attention, if it has any."""
+  """Makes the block's channel attention, or None if the model has none."""
   if config.eca:
     return squeeze_excite.EfficientChannelAttention(name='eca')
   if config.se_ratio:

@@ -11,6 +11,7 @@ import dataclasses
 import haiku as hk
 import jax
 
+from nfnets.layers import pooling
 from nfnets.models import nf_block, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -45,7 +46,7 @@ class NFNet(trunk.Trunk):
       stride_2 = h
       h = conv(nf_block.activate(self.config, h))
     if self.config.stem == '7x7_pool':
-      h = nf_block.max_pool(h, self.config.padding)
+      h = pooling.max_pool(h, self.config.padding)
     return h, stride_2
 
   def apply_final_conv(self, inputs: jax.Array) -> jax.Array:

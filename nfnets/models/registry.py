@@ -12,7 +12,7 @@ import jax
 from nfnets import errors
 from nfnets.models import (
   folding,
-  initialisation,
+  initialization,
   nf_regnet,
   nf_resnet,
   nfnet,
@@ -168,7 +168,7 @@ def _build(config: ModelConfig) -> Model:
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
 
-  return Model(initialisation.make_init(forward), network.apply, config)
+  return Model(initialization.make_init(forward), network.apply, config)
 
 
 def _options(family: str) -> list[str]:

@@ -15,7 +15,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import activations, plain_conv
+from nfnets.layers import activations, plain_conv, pooling
 from nfnets.models import nf_block, nf_resnet, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -74,7 +74,7 @@ class ResBlock(hk.Module):
     self,
     inputs: jax.Array,
     is_training: bool,
-    kept: jax.Array | None = None,
+    kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
     """float[B, H, W, C] to the output and its residual branch.
 
@@ -94,7 +94,7 @@ class ResBlock(hk.Module):
       shortcut = self.shortcut_norm(self.conv_shortcut(inputs), is_training)
     if self.attention is not None:
       h = h * self.attention(h)  # not doubled: normalization sets the scale
-    outputs = shortcut + (h if kept is None else h * kept)
+    outputs = shortcut + h * kept
     if not self.config.preactivation:
       outputs = self.activation(outputs)
     return outputs, h
@@ -118,7 +118,7 @@ class ResNet(trunk.Trunk):
     h = self.initial_conv(images)
     if not self.config.preactivation:
       h = self.activation(self.norm(h, is_training))
-    return nf_block.max_pool(h, self.config.padding), h
+    return pooling.max_pool(h, self.config.padding), h
 
   def apply_final_activation(
     self, inputs: jax.Array, is_training: bool
@@ -156,7 +156,7 @@ class FixupBlock(hk.Module):
     self,
     inputs: jax.Array,
     is_training: bool,
-    kept: jax.Array | None = None,
+    kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
     """float[B, H, W, C] to the output and its residual branch.
 
@@ -173,8 +173,7 @@ class FixupBlock(hk.Module):
     shortcut = inputs
     if self.conv_shortcut is not None:
       shortcut = self.conv_shortcut(shifted)
-    branch = h if kept is None else h * kept
-    return self.activation(shortcut + branch), h
+    return self.activation(shortcut + h * kept), h
 
 
 class FixupResNet(trunk.Trunk):
@@ -194,7 +193,7 @@ class FixupResNet(trunk.Trunk):
     """float[B, H, W, 3] to the first block's input and the stride-2 map."""
     del is_training
     h = self.activation(self.initial_conv(images) + _scalar('bias1'))
-    return nf_block.max_pool(h, self.config.padding), h
+    return pooling.max_pool(h, self.config.padding), h
 
   def shift_pool(self, pool: jax.Array) -> jax.Array:
     """The pooled vector to the classifier's input."""

@@ -14,10 +14,9 @@ from nfnets.models.config import ModelConfig
 
 Endpoints = dict[str, jax.Array]
 
-# (inputs, is_training, factor of the branch for each image)
-# -> (outputs, residual branch)
+# (inputs, is_training, kept) -> (outputs, residual branch)
 Block = Callable[
-  [jax.Array, bool, jax.Array | None], tuple[jax.Array, jax.Array]
+  [jax.Array, bool, jax.typing.ArrayLike], tuple[jax.Array, jax.Array]
 ]
 
 
@@ -106,11 +105,11 @@ class Trunk(hk.Module):
 
   def _draw_kept(
     self, images: jax.Array, is_training: bool
-  ) -> Sequence[jax.Array | None]:
-    """For each block the factor of its branch for each image, None for 1."""
+  ) -> Sequence[jax.typing.ArrayLike]:
+    """For each block, which images keep its branch (see `draw_kept`)."""
     count = sum(self.config.depth)
     if not is_training or not self.config.stochdepth_rate:
-      return [None] * count
+      return [1.0] * count
     rates = scaling.stochastic_depth_rates(self.config.stochdepth_rate, count)
     return stochastic_depth.draw_kept(
       hk.next_rng_key(), rates, images.shape[0], images.dtype
@@ -121,7 +120,7 @@ class Trunk(hk.Module):
     layer: Block,
     inputs: jax.Array,
     is_training: bool,
-    kept: jax.Array | None,
+    kept: jax.typing.ArrayLike,
   ) -> tuple[jax.Array, jax.Array]:
     """The block's output and residual branch, recomputed if asked for."""
 

@@ -1,9 +1,13 @@
 """Which parameters are decayed, clipped or trained, told by their names."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+import optax
+
+# A pytree of bool like the parameters, or a function from them to one.
+Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
 
 _NOT_DECAYED = ('b', 'scale', 'offset')
 
@@ -48,6 +52,23 @@ def head_mask(params: Any) -> Any:
     A pytree of bool like `params`.
   """
   return _by_path(_is_head, params)
+
+
+def selected(
+  mask: Mask | None, params: optax.Params, treedef: jax.tree_util.PyTreeDef
+) -> list[int]:
+  """The positions of the leaves that a mask selects.
+
+  Args:
+    mask: see `Mask`; None selects all.
+    params: the parameters.
+    treedef: of the tree whose leaves are counted, structured like `params`.
+  """
+  if mask is None:
+    return list(range(treedef.num_leaves))
+  tree = mask(params) if callable(mask) else mask
+  leaves = treedef.flatten_up_to(tree)
+  return [i for i, applies in enumerate(leaves) if applies]
 
 
 def _by_path(rule: Callable[[list[str]], bool], params: Any) -> Any:

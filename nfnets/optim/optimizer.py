@@ -34,7 +34,7 @@ def make_optimizer(
   weight_decay: float = 2e-5,
   clipping: float | None = 0.01,
   clip_eps: float = 1e-3,
-  trainable: agc.Mask | None = None,
+  trainable: masks.Mask | None = None,
 ) -> optax.GradientTransformation:
   """SGD with adaptive clipping, weight decay and Nesterov momentum.
 
@@ -55,7 +55,8 @@ def make_optimizer(
       trains all.
 
   Returns:
-    A transformation; read `agc.clipped_share` from its state.
+    A transformation. `optax.tree.get(state, 'clipped')` is the fraction of
+    units that the last update clipped.
 
   References:
     Brock et al., `High-Performance Large-Scale Image Recognition Without
@@ -123,7 +124,7 @@ def describe_groups(
   *,
   weight_decay: float = 2e-5,
   clipping: float | None = 0.01,
-  trainable: agc.Mask | None = None,
+  trainable: masks.Mask | None = None,
 ) -> list[Group]:
   """What `make_optimizer` with the same arguments does to which parameters.
 

@@ -6,6 +6,8 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from nfnets import files
+
 
 class MetricsFile:
   """Appends scalars to a file of JSON lines.
@@ -48,9 +50,8 @@ def _drop_after(path: pathlib.Path, start_step: int) -> None:
   kept = [line for line in lines if _is_kept(line, start_step)]
   if len(kept) == len(lines):
     return
-  partial = path.with_name(path.name + '.tmp')
-  partial.write_bytes(b''.join(kept))
-  os.replace(partial, path)
+  with files.replacing(path) as temporary:
+    temporary.write_bytes(b''.join(kept))
 
 
 def _is_kept(line: bytes, start_step: int) -> bool:

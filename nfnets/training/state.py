@@ -66,7 +66,7 @@ def create_train_state(
   *,
   ema: bool = True,
 ) -> TrainState:
-  """Initialises the network and what is kept beside it.
+  """Initializes the network and what is kept beside it.
 
   Args:
     model: the network.

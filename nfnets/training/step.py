@@ -16,10 +16,10 @@ import numpy as np
 import optax
 from jax import lax
 
-from nfnets import losses
+from nfnets import losses, xla
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.models import registry
-from nfnets.optim import agc, ema
+from nfnets.optim import ema
 from nfnets.training import gradient
 from nfnets.training import state as state_lib
 
@@ -95,14 +95,15 @@ def make_train_step(
   ) -> tuple[state_lib.TrainState, Scalars]:
     result = gradient_fn(state.params, state.state, state.step, batch)
     grads, net_state, scalars = _mean_over_devices(result)
-    scalars['grad_norm'] = _norm(grads)
+    scalars['grad_norm'] = xla.global_norm(grads)
     finite = jnp.isfinite(scalars['loss'] + scalars['grad_norm'])
-    # Jitted so that it is traced once, not once for each platform.
-    update = jax.jit(
-      functools.partial(_update, optimizer, ema_decay, state, grads, net_state)
+    update = functools.partial(
+      _update, optimizer, ema_decay, state, grads, net_state
     )
-    new = _update_if(finite, update, state)
-    scalars['agc_clipped'] = agc.clipped_share(new.opt_state)
+    new = xla.update_if(finite, update, state)
+    scalars['agc_clipped'] = optax.tree.get(
+      new.opt_state, 'clipped', jnp.zeros(())
+    )
     scalars['learning_rate'] = jnp.asarray(schedule(state.step), jnp.float32)
     scalars['finite'] = finite.astype(jnp.float32)
     return new, scalars
@@ -119,40 +120,6 @@ def make_train_step(
 def _mean_over_devices(tree: Any) -> Any:
   # A sum over one device is a copy to XLA.
   return lax.pmean(tree, AXIS) if lax.axis_size(AXIS) > 1 else tree
-
-
-def _norm(tree: Any) -> jax.Array:
-  """float32[]: as `optax.tree.norm`, which writes out the squares."""
-  leaves = jax.tree.leaves(tree)
-  large = [x for x in leaves if x.ndim > 1]
-  # Two parameters of three are vectors and scalars, with a hundredth of the
-  # numbers: one operation for all of them.
-  small = [x.ravel() for x in leaves if x.ndim <= 1]
-  if small:
-    large.append(jnp.concatenate(small))
-  squares = jnp.stack([jnp.vdot(x, x) for x in large])
-  # XLA would write the sum of the stack as one chain of additions, as long as
-  # the network is deep, and take ever longer to compile each of its links.
-  return jnp.sqrt(jnp.sum(lax.optimization_barrier(squares)))
-
-
-def _update_if(
-  finite: jax.Array,
-  update: Callable[[], state_lib.TrainState],
-  state: state_lib.TrainState,
-) -> state_lib.TrainState:
-  """`update()`, or to the bit `state`."""
-
-  def chosen() -> state_lib.TrainState:
-    return jax.tree.map(
-      lambda x, old: jnp.where(finite, x, old), update(), state
-    )
-
-  # On a CPU a choice per number reads and writes the whole state once more. On
-  # accelerators it is part of the update, and a branch would wait for the host.
-  return lax.platform_dependent(
-    cpu=lambda: lax.cond(finite, update, lambda: state), default=chosen
-  )
 
 
 def _update(

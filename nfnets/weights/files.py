@@ -3,10 +3,8 @@
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +12,7 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-from nfnets import errors
+from nfnets import errors, files
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 Kind = Literal['safetensors', 'pickle', 'directory']
@@ -148,29 +146,19 @@ def digest(tensors: Tensors, metadata: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A temporary file that takes the place of `path` if all goes well.
+  """`files.replacing`, with errors that a user can fix.
 
   Args:
     path: the file to write.
 
   Yields:
-    The file to write instead, in the same directory.
+    The file to write instead, in the same folder.
 
   Raises:
-    UserError: the directory is missing or cannot be written.
+    UserError: the folder is missing or cannot be written.
   """
   try:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
+    with files.replacing(path) as temporary:
       yield temporary
-      # mkstemp allows the owner only; a plain file follows the umask.
-      mask = os.umask(0)
-      os.umask(mask)
-      temporary.chmod(0o666 & ~mask)
-      temporary.replace(path)
-    finally:
-      temporary.unlink(missing_ok=True)
   except (OSError, safetensors.SafetensorError) as error:
     raise errors.UserError(f'{path}: cannot be written: {error}') from None

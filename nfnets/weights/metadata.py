@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nfnets import errors
-from nfnets.layers import activations
+from nfnets.layers import activations, squeeze_excite, ws_conv
 from nfnets.models import config as model_config
 from nfnets.models import scaling
 from nfnets.weights import files, timm_names, tree
@@ -77,8 +77,12 @@ def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
     'gamma': activations.get(config.activation).gamma,
     'gamma_in': 'weights' if config.gamma_in_weights else 'activations',
     'epsilon_rule': config.ws_epsilon,
-    'epsilon': 1e-4 if config.ws_epsilon == 'floor' else 1e-5,
-    'attention_gain': 2.0,
+    'epsilon': (
+      ws_conv.VARIANCE_FLOOR
+      if config.ws_epsilon == 'floor'
+      else ws_conv.VARIANCE_OFFSET
+    ),
+    'attention_gain': squeeze_excite.ATTENTION_GAIN,
   }
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nfnets import errors
+from nfnets.layers import ws_conv
 from nfnets.models import config as model_config
 from nfnets.weights import timm_names, tree
 
@@ -29,11 +30,6 @@ _CONVS = {
   'conv_shortcut': 'downsample.conv',
 }
 _LEAVES = {'w': 'weight', 'gain': 'gain', 'bias': 'bias', 'b': 'bias'}
-
-# The constants of scaled weight standardization, ours and timm's (FLOOR is on
-# variance * fan_in, OFFSET on the variance).
-_FLOOR = 1e-4
-_OFFSET = 1e-5
 
 
 class Layout(NamedTuple):
@@ -191,8 +187,8 @@ def _refit(
       weight = np.asarray(params[f'{path.removesuffix("gain")}w'], np.float64)
       fan_in = math.prod(weight.shape[:-1])
       variance = weight.var(axis=(0, 1, 2))
-      floor = np.maximum(fan_in * variance, _FLOOR)
-      offset = fan_in * (variance + _OFFSET)
+      floor = np.maximum(fan_in * variance, ws_conv.VARIANCE_FLOOR)
+      offset = fan_in * (variance + ws_conv.VARIANCE_OFFSET)
       factor = np.sqrt(square_of_factor(floor, offset))
       refitted[path] = np.asarray(gain * factor, gain.dtype)
   return refitted

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from nfnets import errors, models
+from nfnets.models import catalogue
 from nfnets.models import config as model_config
-from nfnets.weights import catalogue, timm_names
+from nfnets.weights import timm_names
 
 Flat = dict[str, Any]
 Nested = dict[str, dict[str, Any]]

@@ -1,16 +1,6 @@
-import pathlib
-
 import numpy as np
 
 from nfnets.data import cache
-
-
-def test_cache_dir(monkeypatch):
-  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert cache.cache_dir() == pathlib.Path('/somewhere/nfnets')
-  monkeypatch.setenv('XDG_CACHE_HOME', '')
-  monkeypatch.setenv('HOME', '/me')
-  assert cache.cache_dir() == pathlib.Path('/me/.cache/nfnets')
 
 
 def test_arrays_come_back(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from nfnets import errors
 from nfnets.data import images, sources
+from nfnets.data import source as source_lib
 from tests.data import pictures
 from tests.data.test_folders import touch
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_read_is_told_apart(tmp_path):
   paths[0].unlink()
   paths[0].mkdir()
   index = sorted(map(str, paths)).index(str(paths[0]))
-  with pytest.raises(sources.UnreadableError) as caught:
+  with pytest.raises(source_lib.UnreadableError) as caught:
     source[index]
   assert (caught.value.id, caught.value.reason) == (
     str(paths[0]),

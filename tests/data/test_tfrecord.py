@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from nfnets import errors
-from nfnets.data import cache, tfrecord
+from nfnets import errors, files
+from nfnets.data import tfrecord
 from tests.data import records
 
 CONTENT = [b'first', b'', b'third' * 1000, b'4']
@@ -55,7 +55,7 @@ def test_index_is_kept_until_a_file_changes(file, monkeypatch):
 def test_a_damaged_index_is_made_again(file):
   path, _ = file
   tfrecord.RecordFiles([path])
-  for kept in (cache.cache_dir() / 'tfrecord').iterdir():
+  for kept in (files.cache_folder('tfrecord')).iterdir():
     kept.write_bytes(kept.read_bytes()[:100])
   assert tfrecord.RecordFiles([path])[0] == b'first'
 

@@ -8,7 +8,8 @@ import pytest
 from nfnets import errors, models
 from nfnets.analysis import flops
 from nfnets.models import __main__ as main
-from nfnets.weights import catalogue, hub, timm_names, tree
+from nfnets.models import catalogue
+from nfnets.weights import hub, timm_names, tree
 
 _QUICK = (
   'nfnet_f0',

@@ -5,8 +5,7 @@ import pytest
 from jax import numpy as jnp
 
 from nfnets import models
-from nfnets.layers import convolution
-from nfnets.models import nf_block
+from nfnets.layers import convolution, pooling
 from tests import helpers
 from tests.golden import fill
 from tests.models import filled
@@ -84,7 +83,7 @@ def test_batch_norm_uses_the_batch_in_training_and_remembers_it(preactivation):
   assert endpoints['block_4'].shape == (4, 1, 1, 128)
   if preactivation:
     pooled = jnp.mean(
-      nf_block.max_pool(endpoints['stride_2'], 'same'), (0, 1, 2)
+      pooling.max_pool(endpoints['stride_2'], 'same'), (0, 1, 2)
     )
     # From 0: one step of the average, corrected for its start, is the mean.
     np.testing.assert_allclose(average[0, 0, 0], pooled, rtol=1e-4, atol=1e-5)

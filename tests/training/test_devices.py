@@ -71,29 +71,6 @@ def test_one_batch_is_on_its_way_while_another_is_used():
   assert len(used) == 3
 
 
-def test_a_single_process_joins_nothing(monkeypatch):
-  for name in ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
-    monkeypatch.delenv(name, raising=False)
-  calls = []
-  monkeypatch.setattr(
-    devices.jax.distributed, 'initialize', lambda *args: calls.append(args)
-  )
-  devices.initialize_distributed()
-  monkeypatch.setenv('SLURM_NTASKS', '1')
-  devices.initialize_distributed()
-  assert calls == []
-  monkeypatch.setenv('SLURM_NTASKS', '4')
-  devices.initialize_distributed()
-  assert calls == [()]
-  devices.initialize_distributed('host:1234', 2, 1)
-  assert calls[1] == ('host:1234', 2, 1)
-
-
-def test_half_of_a_coordinator():
-  with pytest.raises(errors.UserError, match='process_id None: give all three'):
-    devices.initialize_distributed('host:1', 2)
-
-
 def test_processes_with_another_config_are_named(monkeypatch):
   devices.check_same('a', 'the config')  # nothing to compare with
   monkeypatch.setattr(devices.jax, 'process_count', lambda: 3)

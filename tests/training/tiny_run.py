@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from nfnets import cli
+from nfnets.runtime import distributed
 from nfnets.training import (
   checkpoint,
   devices,
@@ -141,7 +142,7 @@ def main() -> int:
   parser.add_argument('--port')
   options = parser.parse_args()
   if options.processes:
-    devices.initialize_distributed(
+    distributed.initialize(
       f'127.0.0.1:{options.port}', options.processes, options.process
     )
   devices.check_same(options.config, 'the config')

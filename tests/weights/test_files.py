@@ -95,16 +95,6 @@ def test_damaged_headers(tmp_path, header):
   assert '\n' not in str(raised.value)
 
 
-def test_nothing_partial_is_left(tmp_path):
-  path = tmp_path / 'file'
-  path.write_text('before')
-  with pytest.raises(RuntimeError), files.replacing(path) as temporary:
-    temporary.write_text('half')
-    raise RuntimeError
-  assert path.read_text() == 'before'
-  assert list(tmp_path.iterdir()) == [path]
-
-
 def test_unwritable_place(tmp_path):
   with pytest.raises(errors.UserError, match='cannot be written'):
     files.write_safetensors(tmp_path / 'none' / 'file', _TENSORS, {})

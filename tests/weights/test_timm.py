@@ -11,7 +11,8 @@ from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, models, weights
 from nfnets.layers import convolution
-from nfnets.weights import catalogue, timm, timm_names, tree
+from nfnets.models import catalogue
+from nfnets.weights import timm, timm_names, tree
 from tests import helpers
 from tests.golden import fill
 from tests.weights import tiny

@@ -1,0 +1,1 @@
+"""What each part of the recipe does to accuracy and speed."""

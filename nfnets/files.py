@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all, and the user's cache folder."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary file that replaces `path` when the block succeeds.
+
+  A reader sees the old file or the new one, never a part. If the block raises,
+  `path` is left as it was and the temporary file is removed.
+
+  Args:
+    path: the file to write; its folder must exist.
+
+  Yields:
+    An empty file in the same folder, to be written.
+
+  Raises:
+    OSError: the folder is missing or cannot be written.
+  """
+  path = pathlib.Path(path)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  os.close(handle)
+  temporary = pathlib.Path(name)
+  try:
+    yield temporary
+    # mkstemp allows only the owner; a plain file follows the umask.
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def cache_folder(*parts: str) -> pathlib.Path:
+  """Returns `$XDG_CACHE_HOME/nfnets`, or `~/.cache/nfnets`; not created here.
+
+  A relative `$XDG_CACHE_HOME` is ignored, as the XDG specification asks.
+
+  Args:
+    *parts: folders below it, such as 'xla'.
+  """
+  base = os.environ.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(base):
+    base = os.path.join(os.path.expanduser('~'), '.cache')
+  return pathlib.Path(base, 'nfnets', *parts)

@@ -1,0 +1,1 @@
+"""What a program needs from the machine that it runs on."""

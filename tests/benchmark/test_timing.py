@@ -1,0 +1,44 @@
+import pytest
+
+from nfnets.benchmark import timing
+
+
+def test_median_and_quartiles():
+  result = timing.summarise([5.0, 1.0, 3.0, 2.0, 4.0])
+  assert result == timing.Timing(
+    median=3.0, low=2.0, high=4.0, best=1.0, runs=5
+  )
+
+
+def test_one_run_has_no_spread():
+  assert timing.summarise([2.0]) == timing.Timing(2.0, 2.0, 2.0, 2.0, 1)
+
+
+def test_no_run_is_refused():
+  with pytest.raises(ValueError, match=r'\[\]'):
+    timing.summarise([])
+
+
+def test_every_second_run_of_a_turn_counts_but_not_in_the_first_round():
+  calls = []
+
+  def contestant(name, seconds):
+    values = iter(seconds)
+
+    def run():
+      calls.append(name)
+      return next(values)
+
+    return run
+
+  result = timing.in_turn(
+    {
+      'a': contestant('a', [9, 9, 9, 1, 9, 3]),
+      'b': contestant('b', [9, 9, 9, 2, 9, 2]),
+    },
+    rounds=2,
+  )
+  assert calls == ['a', 'a', 'b', 'b'] * 3
+  assert result['a'].median == 2
+  assert result['a'].best == 1
+  assert result['b'] == timing.Timing(2, 2, 2, 2, 2)

@@ -1,0 +1,88 @@
+"""Settings to parts: lengths, batch sizes, overrides, freezing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.experiment import build
+from nfnets.experiment import config as config_lib
+
+
+@pytest.fixture
+def config():
+  config = config_lib.base()
+  config.model.name = 'nfnet_f0'
+  config.model.width = 0.0625
+  config.model.depth = (1, 1, 1, 1)
+  config.model.group_size = 8
+  return config
+
+
+def test_lengths_come_from_epochs(config):
+  config.train.batch_size = 64
+  config.train.epochs = 15.0
+  config.optimizer.warmup_epochs = 2.0
+  config.eval.every_epochs = 5.0
+  config.checkpoint.every_steps = 7
+  assert build.lengths(config, 1437) == (336, 44, 112, 7)
+
+
+@pytest.mark.parametrize(
+  'epochs, warmup, expected',
+  [(0.01, 0.0, '0 steps of batch 64'), (2.0, 2.0, 'warm-up of 44 steps')],
+)
+def test_runs_without_steps_are_refused(config, epochs, warmup, expected):
+  config.train.batch_size = 64
+  config.train.epochs = epochs
+  config.optimizer.warmup_epochs = warmup
+  with pytest.raises(errors.UserError, match=expected):
+    build.lengths(config, 1437)
+
+
+@pytest.mark.parametrize(
+  'size, accumulation, nearest',
+  [(6, 1, '4 or 8'), (20, 2, '16 or 24'), (3, 1, 'take 4')],
+)
+def test_batch_sizes_that_do_not_divide(config, size, accumulation, nearest):
+  """On the four devices of the tests."""
+  config.train.batch_size = size
+  config.train.accumulation = accumulation
+  with pytest.raises(errors.UserError, match=nearest):
+    build.check_batch_size(config)
+
+
+def test_the_learning_rate_grows_with_the_batch(config):
+  length = build.Lengths(100, 10, 10, 10)
+  assert build.make_schedule(config, length)(10) == pytest.approx(1.6)
+  config.optimizer.learning_rate_batch = 0
+  assert build.make_schedule(config, length)(10) == pytest.approx(0.1)
+
+
+def test_overrides_reach_the_model_and_the_rest_stays(config):
+  model = build.make_model(config, 10)
+  assert model.config.width == 0.0625
+  assert model.config.num_classes == 10
+  # Neither is among the overrides: as in the model's own table.
+  assert model.config.drop_rate == 0.2
+  assert model.config.alpha == 0.2
+
+
+def test_freezing_leaves_a_gradient_to_the_head_alone(config):
+  config.freeze = True
+  model = build.make_training_model(config, build.make_model(config, 10))
+  images = jnp.ones((2, 32, 32, 3))
+  params, state = model.init(jax.random.key(0), images)
+
+  def loss(params):
+    (logits, _), _ = model.apply(params, state, None, images, False)
+    return jnp.sum(logits**2)
+
+  grads = jax.jit(jax.grad(loss))(params)
+  moving = {
+    module
+    for module, leaves in grads.items()
+    if any(np.any(leaf) for leaf in leaves.values())
+  }
+  assert moving == {'NFNet/~/linear'}

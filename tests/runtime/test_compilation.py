@@ -1,0 +1,153 @@
+import gc
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from nfnets.runtime import compilation
+
+_PROGRAM = """
+import jax, jax.numpy as jnp
+from nfnets import compilation
+hits = []
+jax.monitoring.register_event_listener(
+  lambda event, **_: hits.append(event) if event.endswith('cache_hits') else 0)
+print(compilation.enable_compilation_cache())
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.jit(lambda x: jnp.sin(x) * 2)(jnp.ones(3)).block_until_ready()
+print(len(hits))
+"""
+
+_CALL = """
+import jax, jax.numpy as jnp
+from nfnets import compilation
+compilation.run_in_calling_thread()
+x = jnp.ones((1000, 1000))
+one = jnp.ones(1)
+jitted = jax.jit(lambda x, one: x @ x @ x)
+pmapped = jax.pmap(lambda x, one: x @ x @ x, in_axes=(None, 0), out_axes=None)
+for program in (jitted, pmapped):
+  program = program.lower(x, one).compile()
+  print(program(x, one).is_ready())
+"""
+
+
+def _run(environment):
+  done = subprocess.run(
+    [sys.executable, '-c', _PROGRAM],
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  directory, hits = done.stdout.split()
+  return directory, int(hits)
+
+
+@pytest.fixture(autouse=True)
+def _restored_config():
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def test_second_process_reads_the_first_ones_programs(tmp_path):
+  environment = {'XDG_CACHE_HOME': str(tmp_path)}
+  directory, hits = _run(environment)
+  assert directory == str(tmp_path / 'nfnets' / 'xla')
+  assert hits == 0
+  _, hits = _run(environment)
+  assert hits >= 1
+
+
+def test_programs_are_done_when_their_call_returns():
+  done = subprocess.run(
+    [sys.executable, '-c', _CALL],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == ['True', 'True']
+
+
+def test_garbage_is_collected_rarely():
+  before = gc.get_threshold()
+  try:
+    compilation.collect_garbage_rarely()
+    assert gc.get_threshold()[0] > 10 * 700
+    assert gc.get_threshold()[1:] == before[1:]
+    assert gc.isenabled()
+  finally:
+    gc.set_threshold(*before)
+
+
+def test_only_the_user_can_write_the_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  directory = compilation.enable_compilation_cache()
+  assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_variable_turns_it_off(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setenv(compilation.OPT_OUT, '0')
+  assert compilation.enable_compilation_cache() is None
+  assert not list(tmp_path.iterdir())
+
+
+def test_folder_of_the_users_choice_stays(tmp_path):
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  assert compilation.enable_compilation_cache() == tmp_path
+
+
+def test_folder_that_cannot_be_made_means_no_cache(tmp_path, monkeypatch):
+  (tmp_path / 'nfnets').write_text('a file in the way')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert compilation.enable_compilation_cache() is None
+
+
+def test_quick_compilation_is_asked_for_once(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=false')
+  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('',))
+  compilation.set_compiler_flags()
+  compilation.set_compiler_flags()
+  first, second, third = os.environ['XLA_FLAGS'].split()
+  assert first == '--xla_cpu_enable_fast_math=false'
+  assert second == '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE'
+  assert third == '--xla_disable_hlo_passes=cse_barrier_expander'
+
+
+def test_the_users_flags_stay(monkeypatch):
+  flags = (
+    '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT --xla_disable_hlo_passes=cse'
+  )
+  monkeypatch.setenv('XLA_FLAGS', flags)
+  compilation.set_compiler_flags()
+  assert os.environ['XLA_FLAGS'] == flags
+
+
+def test_jaxlibs_that_were_not_tried_get_no_flag(monkeypatch):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('0.0.',))
+  compilation.set_compiler_flags()
+  assert 'XLA_FLAGS' not in os.environ
+
+
+def test_jax_starts_with_the_flag():
+  program = """
+from nfnets import compilation
+compilation.set_compiler_flags()
+import jax.numpy as jnp
+print(float(jnp.ones(2).sum()))
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split() == ['2.0']
