@@ -12,7 +12,7 @@ from nfnets import models
 from nfnets.analysis import flops
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.optim import optimizer as optimizer_lib
-from nfnets.training import devices
+from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 
@@ -147,13 +147,12 @@ def train_step(
   augment = _preprocess(model, published)
   optimizer = optimizer_lib.make_optimizer(_LEARNING_RATE)
   step = step_lib.make_train_step(
-    model,
+    gradient.make_gradient(
+      model, augment, label_smoothing=0.1, dtype=workload.dtype
+    ),
     optimizer,
-    augment,
     schedule=lambda _: _LEARNING_RATE,
-    label_smoothing=0.1,
     ema_decay=0.99999 if published else None,
-    dtype=workload.dtype,
   )
   params, net_state = jax.device_put(random_params(model, workload.size))
   state = devices.replicate(

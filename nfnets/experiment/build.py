@@ -18,6 +18,7 @@ from nfnets.data import batches, pipeline, sources
 from nfnets.data import source as source_lib
 from nfnets.experiment import config as config_lib
 from nfnets.optim import masks, optimizer, schedules
+from nfnets.training import gradient
 
 
 class Lengths(NamedTuple):
@@ -76,6 +77,24 @@ def make_training_model(
     return model.apply(held, *args, **kwargs)
 
   return model._replace(apply=apply)
+
+
+def make_gradient(
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  preprocess: preprocess_lib.Preprocess,
+) -> gradient.GradientFn:
+  """Makes what one device computes from its part of a batch."""
+  return gradient.make_gradient(
+    make_training_model(config, model),
+    preprocess,
+    label_smoothing=config.train.label_smoothing,
+    dtype=config.train.dtype,
+    accumulation=config.train.accumulation,
+    sam_rho=config.train.sam_rho or None,
+    sam_share=config.train.sam_share,
+    seed=config.seed,
+  )
 
 
 def model_overrides(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -55,11 +55,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     outcome = loop.train(
       state,
       train_step=step_lib.make_train_step(
-        build.make_training_model(config, model),
+        build.make_gradient(config, model, preprocess),
         optimizer,
-        preprocess,
         schedule=schedule,
-        **_step_options(config),
+        ema_decay=config.train.ema_decay or None,
       ),
       batches=build.train_batches(
         config, source, model, preprocess.images_per_example
@@ -195,18 +194,6 @@ def _start_state(
   params, net_state = weights.load_for(config.init_from, model, reset_head=True)
   state = state_lib.from_params(params, net_state, optimizer, ema=ema)
   return devices.replicate(state), 0, {}
-
-
-def _step_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  return {
-    'seed': config.seed,
-    'label_smoothing': config.train.label_smoothing,
-    'ema_decay': config.train.ema_decay or None,
-    'dtype': config.train.dtype,
-    'accumulation': config.train.accumulation,
-    'sam_rho': config.train.sam_rho or None,
-    'sam_share': config.train.sam_share,
-  }
 
 
 def _make_evaluation(

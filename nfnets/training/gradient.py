@@ -44,16 +44,27 @@ def make_gradient(
   model: registry.Model,
   preprocess: preprocess_lib.Preprocess,
   *,
-  label_smoothing: float,
-  dtype: str,
-  accumulation: int,
-  sam_rho: float | None,
-  sam_share: float,
-  seed: int,
+  label_smoothing: float = 0.0,
+  dtype: str = 'float32',
+  accumulation: int = 1,
+  sam_rho: float | None = None,
+  sam_share: float = 0.2,
+  seed: int = 0,
 ) -> GradientFn:
   """Makes the function that one device runs on its part of a batch.
 
-  Arguments are those of `step.make_train_step`.
+  Args:
+    model: the network.
+    preprocess: uint8 images -> augmented images and soft labels.
+    label_smoothing: fraction of the label spread over all classes.
+    dtype: 'float32' or 'bfloat16', of weights and images in the forward and
+      backward pass. Weights between steps, gradients once they leave the
+      backward pass, momentum, averages and running statistics are float32.
+    accumulation: micro-batches that each device's part is split into.
+    sam_rho: ascent distance of sharpness-aware minimization; None disables it.
+      Each micro-batch of each device takes its own ascent.
+    sam_share: fraction of the micro-batch that the ascent gradient sees.
+    seed: of augmentation, dropout and stochastic depth.
 
   Returns:
     (params, state, step, batch) -> `Gradient`, batch as in `shard_batch`.
@@ -75,7 +86,7 @@ def make_gradient(
       grads, (state, metrics) = grad_fn(params, examples)
     else:
       grads, (state, metrics) = sam.sam_gradient(
-        grad_fn, params, sam_rho, examples, share=sam_share
+        grad_fn, params, sam_rho, examples, sam_share=sam_share
       )
     return Gradient(grads, state, metrics)
 

@@ -32,63 +32,36 @@ EvalStep = Callable[[Any, Any, Any], Scalars]
 
 
 def make_train_step(
-  model: registry.Model,
+  gradient_fn: gradient.GradientFn,
   optimizer: optax.GradientTransformation,
-  preprocess: preprocess_lib.Preprocess,
   *,
   schedule: optax.Schedule,
-  label_smoothing: float = 0.0,
   ema_decay: float | None = None,
-  dtype: str = 'float32',
-  accumulation: int = 1,
-  sam_rho: float | None = None,
-  sam_share: float = 0.2,
-  seed: int = 0,
 ) -> TrainStep:
   """Makes the one program that training repeats.
 
-  Each device augments its part of the batch and takes the gradient of the mean
-  loss over it; the gradients are averaged over all devices of all processes,
-  and every device makes the same update. A step whose loss or gradient is not
-  finite leaves the state as it was, to the bit, and says so.
+  Each device computes the gradient of its part of the batch; the gradients are
+  averaged over all devices of all processes, and every device makes the same
+  update. A step whose loss or gradient is not finite leaves the state as it
+  was, to the bit, and reports it.
 
   Args:
-    model: the network.
+    gradient_fn: from `gradient.make_gradient`.
     optimizer: gradients -> updates; acts on the averaged, accumulated gradient.
-    preprocess: uint8 images -> augmented images and soft labels.
     schedule: the optimizer's own, to report the learning rate.
-    label_smoothing: share of the label spread over all classes.
     ema_decay: largest decay of the moving average; None keeps none.
-    dtype: 'float32' or 'bfloat16', of weights and images in the forward and
-      backward pass. Weights between steps, gradients once they leave the
-      backward pass, momentum, averages and running statistics are float32.
-    accumulation: micro-batches that each device's part is worked through in.
-    sam_rho: ascent distance of sharpness-aware minimization; None is without.
-      Each micro-batch of each device takes its own ascent.
-    sam_share: share of the micro-batch that the ascent gradient sees.
-    seed: of augmentation, dropout and stochastic depth.
 
   Returns:
     train_step(state, batch) -> (state, scalars). `state` is replicated
     (`devices.replicate`) and donated; `batch` comes from
     `devices.shard_batch`. Scalars, float32[]: 'loss', 'top1', 'grad_norm'
-    (before clipping), 'agc_clipped' (share of units), 'learning_rate', and
+    (before clipping), 'agc_clipped' (fraction of units), 'learning_rate', and
     'finite' (1, or 0 where the step was not applied).
 
   References:
-    Brock et al., `High-Performance Large-Scale Image Recognition Without
+    Brock et al, `High-Performance Large-Scale Image Recognition Without
     Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, appendix A.
   """
-  gradient_fn = gradient.make_gradient(
-    model,
-    preprocess,
-    label_smoothing=label_smoothing,
-    dtype=dtype,
-    accumulation=accumulation,
-    sam_rho=sam_rho,
-    sam_share=sam_share,
-    seed=seed,
-  )
 
   def train_step(
     state: state_lib.TrainState, batch: Any

@@ -50,7 +50,7 @@ def by_hand(params, batch, part):
 @pytest.mark.parametrize('share, part', [(0.2, 2), (1.0, 10), (0.01, 1)])
 def test_equals_two_gradients_by_hand(share, part):
   params, batch = example()
-  grads, _ = sam.sam_gradient(grad_fn, params, RHO, batch, share=share)
+  grads, _ = sam.sam_gradient(grad_fn, params, RHO, batch, sam_share=share)
   expected_w, expected_b = by_hand(params, batch, part)
   for ours, expected in ((grads['w'], expected_w), (grads['b'], expected_b)):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
@@ -60,7 +60,7 @@ def test_equals_two_gradients_by_hand(share, part):
 
 def test_auxiliary_values_are_those_of_the_moved_point():
   params, batch = example()
-  _, moved = sam.sam_gradient(grad_fn, params, RHO, batch, share=1.0)
+  _, moved = sam.sam_gradient(grad_fn, params, RHO, batch, sam_share=1.0)
   assert moved > loss(params, batch)
 
 
@@ -89,13 +89,13 @@ def test_the_ascent_is_per_device_unless_an_axis_is_named(ascent_axis):
 
   def per_device(part):
     grads, _ = sam.sam_gradient(
-      grad_fn, params, RHO, part, share=1.0, ascent_axis=ascent_axis
+      grad_fn, params, RHO, part, sam_share=1.0, ascent_axis=ascent_axis
     )
     return grads
 
   grads = jax.vmap(per_device, axis_name='devices')(split)
   mean = jax.tree.map(lambda x: x.mean(axis=0), grads)
-  whole, _ = sam.sam_gradient(grad_fn, params, RHO, batch, share=1.0)
+  whole, _ = sam.sam_gradient(grad_fn, params, RHO, batch, sam_share=1.0)
   same = np.allclose(mean['w'], whole['w'], rtol=helpers.RTOL_REDUCTION * 10)
   assert same == (ascent_axis == 'devices')
 
@@ -117,4 +117,4 @@ def test_the_move_is_made_in_float32():
 def test_impossible_settings_are_refused(rho, share):
   params, batch = example()
   with pytest.raises(ValueError, match=f'{rho}|{share}'):
-    sam.sam_gradient(grad_fn, params, rho, batch, share=share)
+    sam.sam_gradient(grad_fn, params, rho, batch, sam_share=share)

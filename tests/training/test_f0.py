@@ -9,7 +9,7 @@ from nfnets import models
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.optim import schedules
-from nfnets.training import devices
+from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 from tests import helpers
@@ -41,12 +41,9 @@ def setup(model, **options):
   schedule = schedules.warmup_cosine(0.1, 5, 20)
   optimizer = optimizer_lib.make_optimizer(schedule)
   train_step = step_lib.make_train_step(
-    model,
+    gradient.make_gradient(model, preprocess, label_smoothing=0.1, **options),
     optimizer,
-    preprocess,
     schedule=schedule,
-    label_smoothing=0.1,
-    **options,
   )
   state = state_lib.create_train_state(
     model, optimizer, jax.random.key(0), SIZE, ema=False
@@ -105,7 +102,9 @@ def test_three_steps_give_the_published_losses():
   clipping = float(case.partition('clip=')[2])
   optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
   train_step = step_lib.make_train_step(
-    model, optimizer, preprocess, schedule=schedule, label_smoothing=0.1
+    gradient.make_gradient(model, preprocess, label_smoothing=0.1),
+    optimizer,
+    schedule=schedule,
   )
   state = devices.replicate(
     state_lib.from_params(params, {}, optimizer, ema=False)

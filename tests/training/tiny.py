@@ -11,7 +11,7 @@ from nfnets.models import config as model_config
 from nfnets.models import registry
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.optim import schedules
-from nfnets.training import devices
+from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 
@@ -89,13 +89,12 @@ def setup(
   model = model or make_model()
   schedule = schedules.warmup_constant(rate)
   optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
-  ema_decay = options.setdefault('ema_decay', 0.99)
+  ema_decay = options.pop('ema_decay', 0.99)
   train_step = step_lib.make_train_step(
-    model,
+    gradient.make_gradient(model, preprocess or make_preprocess(), **options),
     optimizer,
-    preprocess or make_preprocess(),
     schedule=schedule,
-    **options,
+    ema_decay=ema_decay,
   )
   state = state_lib.create_train_state(
     model, optimizer, jax.random.key(0), SIZE, ema=ema_decay is not None
