@@ -1,41 +1,48 @@
-"""Turns any weights into any layout, or into a program.
+"""Converts weights to another layout, or exports them as a program.
 
 python -m nfnets.convert SOURCE DESTINATION --to=LAYOUT
 """
 
 import argparse
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nfnets import cli, errors
 
 if TYPE_CHECKING:
   from nfnets import weights
+  from nfnets.weights import tree
 
 _LAYOUTS = {
-  'nfnets': 'safetensors with model, settings and class names',
-  'deepmind': 'a pickle as the published files are',
+  'nfnets': 'safetensors with model, options and class names',
+  'deepmind': 'a pickle in the format of the published files',
   'timm': "safetensors of timm's state dict",
-  'folded': 'as nfnets, standardization and gains baked into the filters',
-  'stablehlo': 'a program: jax.export, any batch size, cpu, cuda and tpu',
+  'folded': 'nfnets with standardization and gains folded into the filters',
+  'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
 }
-_CHECKPOINTS = 'checkpoints'
+
+# A run's settings by dotted name, read from JSON: values of any type.
+_Settings = Mapping[str, Any]
 
 
 def main() -> None:
-  """Reads the command line and converts."""
+  """Reads the command line and converts the weights."""
   options = _parser().parse_args()
   source, destination = options.source, pathlib.Path(options.destination)
   if not destination.parent.is_dir():
     raise errors.UserError(f'{destination.parent}: no such directory')
-  # JAX is imported here: --help and mistakes in paths answer at once.
+  # Imported here to keep --help fast: JAX takes seconds to load.
   from nfnets import weights
   from nfnets.runtime import compilation
 
   compilation.prepare()
   if pathlib.Path(source).is_dir():
     if options.refit_from_timm:
-      raise errors.UserError(f"{source}: a training run, no file of timm's")
+      raise errors.UserError(
+        f'{source}: --refit_from_timm is for files from timm, and this is a'
+        ' directory; omit it'
+      )
     loaded = load_run(pathlib.Path(source), options.ema, options.step)
   else:
     loaded = weights.load_model(
@@ -48,7 +55,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.convert',
-    description='Turns weights from one layout into another.',
+    description='Converts weights from one layout to another.',
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog='layouts:\n'
     + '\n'.join(f'  {name:10}{what}' for name, what in _LAYOUTS.items()),
@@ -56,13 +63,17 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     'source',
     metavar='SOURCE',
-    help='a file of any of the first four layouts, the workdir of a training'
-    ' run, or a model of the Hugging Face hub: timm/dm_nfnet_f0.dm_in1k',
+    help='a file in any of the first four layouts, the workdir of a training'
+    ' run, or a Hugging Face id such as timm/dm_nfnet_f0.dm_in1k',
   )
-  parser.add_argument('destination', metavar='DESTINATION', help='a file')
-  parser.add_argument('--to', required=True, choices=_LAYOUTS)
   parser.add_argument(
-    '--model', metavar='NAME', help='where the file does not tell its model'
+    'destination', metavar='DESTINATION', help='the file to write'
+  )
+  parser.add_argument(
+    '--to', required=True, choices=_LAYOUTS, help='the layout to write'
+  )
+  parser.add_argument(
+    '--model', metavar='NAME', help='required if SOURCE does not specify it'
   )
   _add_run_arguments(parser)
   _add_refit_arguments(parser)
@@ -70,58 +81,63 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-  run = parser.add_argument_group('of a training run')
+  run = parser.add_argument_group('options for training runs')
   run.add_argument(
     '--ema',
     action=argparse.BooleanOptionalAction,
     default=True,
-    help='the averaged weights, where the run kept them (default)',
+    help='use the moving average of the weights, if the run kept one (default)',
   )
-  run.add_argument('--step', type=int, help='the checkpoint (default: newest)')
+  run.add_argument(
+    '--step', type=int, help='the step of the checkpoint (default: latest)'
+  )
 
 
 def _add_refit_arguments(parser: argparse.ArgumentParser) -> None:
   refit = parser.add_argument_group(
-    "dm_nfnet of timm, which standardizes filters by another epsilon; GELU's"
-    ' erf stays: activation=gelu_erf here'
+    'options for dm_nfnet networks, which timm standardizes with another'
+    ' epsilon',
+    'timm also computes GELU with erf, which is activation=gelu_erf here',
   )
   refit.add_argument(
     '--refit_from_timm',
     action='store_true',
-    help='change the gains of a file of timm so that filters are the same here',
+    help="change the gains of timm's file so that our filters equal timm's",
   )
   refit.add_argument(
     '--refit_to_timm',
     action='store_true',
-    help='with --to=timm: change the gains so that filters are the same there',
+    help="with --to=timm: change the gains so that timm's filters equal ours",
   )
 
 
 def load_run(
   workdir: pathlib.Path, ema: bool, step: int | None
 ) -> 'weights.Loaded':
-  """Reads the weights of a training run.
+  """Loads the network of a training run.
 
   Args:
-    workdir: of `nfnets.experiment`.
-    ema: the moving average, where one was kept.
-    step: of the checkpoint; None is the newest.
+    workdir: the workdir of `nfnets.experiment`.
+    ema: whether to use the moving average of the weights, if the run kept one.
+    step: the step of the checkpoint; None selects the latest.
 
   Returns:
-    The network, with its classes and the way its images were cut.
+    The network with its class names and evaluation preset.
 
   Raises:
-    UserError: there is no such checkpoint, or it cannot be read.
+    UserError: the checkpoint does not exist or cannot be read.
   """
   from nfnets import models, weights
   from nfnets.training import checkpoint
+  from nfnets.training import workdir as workdir_lib
   from nfnets.weights import class_names, tree
 
-  saved = checkpoint.read_weights(workdir / _CHECKPOINTS, step, ema=ema)
+  checkpoints = workdir / workdir_lib.CHECKPOINTS
+  saved = checkpoint.read_weights(checkpoints, step, ema=ema)
   settings = saved.config
   if not isinstance(settings, dict) or 'model.name' not in settings:
     raise errors.UserError(
-      f'{workdir}: its checkpoints do not tell their model; they are not of'
+      f'{workdir}: its checkpoints do not specify a model; pass a workdir of'
       ' python -m nfnets.experiment'
     )
   num_classes = tree.num_classes(tree.flatten(saved.params))
@@ -132,13 +148,13 @@ def load_run(
     model,
     saved.params,
     saved.state,
-    class_names.of(num_classes, _class_names(settings)),
+    class_names.resolve(num_classes, _class_names(settings)),
     settings['data.eval_preset'],
   )
 
 
-def _model_options(settings: dict[str, Any]) -> dict[str, Any]:
-  """Options of create_model in the settings of a run."""
+def _model_options(settings: _Settings) -> 'tree.Options':
+  """Returns the options of `create_model` in a run's settings."""
   options = {
     key.removeprefix('model.'): value
     for key, value in settings.items()
@@ -148,12 +164,12 @@ def _model_options(settings: dict[str, Any]) -> dict[str, Any]:
   for option, key in sizes.items():
     if settings[key]:
       options[option] = settings[key]
-  # Recomputing blocks is for training, wherever it is set.
+  # Rematerialization only matters in training.
   return {**options, 'remat': False}
 
 
-def _class_names(settings: dict[str, Any]) -> tuple[str, ...]:
-  """Names of the classes that the run was trained on, if they can be read."""
+def _class_names(settings: _Settings) -> tuple[str, ...]:
+  """Returns the class names of the run's dataset, () if it cannot be read."""
   from nfnets.data import sources
 
   try:
@@ -174,16 +190,16 @@ def write(
   *,
   refit: bool = False,
 ) -> None:
-  """Writes a network.
+  """Writes a network to a file.
 
   Args:
     loaded: the network.
-    destination: the file; replaced in one step.
-    layout: a key of those that --help lists.
+    destination: the file to write; an existing one is replaced atomically.
+    layout: a layout that --help lists.
     refit: see `weights.save`.
 
   Raises:
-    UserError: the layout cannot hold this network, or the file cannot be
+    UserError: the layout cannot store this network, or the file cannot be
       written.
   """
   from nfnets import inference, models, weights

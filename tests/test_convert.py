@@ -1,4 +1,4 @@
-"""python -m nfnets.convert: every layout, from files and from runs."""
+"""python -m nfnets.convert: every layout, from files and training runs."""
 
 import sys
 
@@ -10,12 +10,12 @@ from jax import export
 from nfnets import convert, errors, weights
 from nfnets.experiment import config as config_lib
 from nfnets.layers import convolution
-from nfnets.training import checkpoint
+from nfnets.training import checkpoint, workdir
 from nfnets.weights import tree
 from tests.golden import fill
 from tests.weights import tiny
 
-_TOLERANCE = 1e-5  # of the logits' standard deviation
+_TOLERANCE = 1e-5  # times the logits' standard deviation
 
 
 def _run(monkeypatch, *arguments):
@@ -38,7 +38,7 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize('layout', ['nfnets', 'deepmind', 'timm'])
-def test_layouts(monkeypatch, source, tmp_path, layout):
+def test_layouts_keep_every_bit(monkeypatch, source, tmp_path, layout):
   target = tmp_path / 'target'
   _run(monkeypatch, source, target, f'--to={layout}')
   params, _ = weights.load(target, tiny.NAME, **tiny.OPTIONS)
@@ -46,7 +46,7 @@ def test_layouts(monkeypatch, source, tmp_path, layout):
     assert tree.flatten(params)[path].tobytes() == value.tobytes()
 
 
-def test_folded_keeps_everything_but_the_gains(monkeypatch, source, tmp_path):
+def test_folded_network_is_equivalent(monkeypatch, source, tmp_path):
   _run(monkeypatch, source, tmp_path / 'target', '--to=folded')
   before = weights.load_model(source)
   after = weights.load_model(tmp_path / 'target')
@@ -83,12 +83,12 @@ def _settings():
   return settings | {'model.group_size': 16, 'model.remat': True}
 
 
-def test_training_run_and_its_average(monkeypatch, tmp_path):
+def test_weights_and_moving_average_of_a_training_run(monkeypatch, tmp_path):
   params = tiny.params()
   average = jax.tree.map(lambda x: x * np.float32(0.5), params)
   saved = {'params': params, 'state': {}, 'ema_params': average}
   checkpoints = checkpoint.Checkpointer(
-    tmp_path / 'run' / 'checkpoints', config=_settings()
+    tmp_path / 'run' / workdir.CHECKPOINTS, config=_settings()
   )
   checkpoints.save(1, saved)
   checkpoints.save(2, jax.tree.map(lambda x: x + np.float32(1), saved))
@@ -112,7 +112,7 @@ def test_training_run_and_its_average(monkeypatch, tmp_path):
     assert loaded.class_names == tuple('0123456789')
 
 
-def test_what_a_user_can_get_wrong(monkeypatch, source, tmp_path):
+def test_user_errors(monkeypatch, source, tmp_path):
   target = tmp_path / 'target'
   for arguments, message in (
     ((tmp_path / 'none', target), 'no such file'),

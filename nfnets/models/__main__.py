@@ -1,4 +1,4 @@
-"""Lists every model.
+"""Lists the models.
 
 python -m nfnets.models [NAME...]
 """
@@ -14,14 +14,17 @@ def main() -> None:
   """Reads the command line and prints the table."""
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.models',
-    description='Lists every model: size, cost, published accuracy, and where'
-    ' its weights come from.',
+    description='Lists the models with their size, cost, published accuracy'
+    ' and published weights.',
   )
   parser.add_argument(
-    'names', nargs='*', metavar='NAME', help="such as nfnet_f0 or 'nfnet_f*'"
+    'names',
+    nargs='*',
+    metavar='NAME',
+    help="e.g. nfnet_f0 or 'nfnet_f*' (default: all)",
   )
   options = parser.parse_args()
-  # JAX is imported here: --help answers at once.
+  # Imported here to keep --help fast: JAX takes seconds to load.
   from nfnets import models
 
   names = [
@@ -32,8 +35,8 @@ def main() -> None:
   ]
   if not names:
     raise errors.UserError(
-      f'no model is called {" or ".join(options.names)}; python -m'
-      ' nfnets.models lists all'
+      f'no model is named {" or ".join(options.names)}; run python -m'
+      ' nfnets.models to list all models'
     )
   _print_table(names)
 
@@ -47,8 +50,8 @@ def _print_table(names: list[str]) -> None:
 
   table = rich.table.Table(
     caption='GMACs: 10^9 multiply-accumulates of convolutions and matrix'
-    ' products per image. Top-1: ImageNet accuracy in %, at the test size, of'
-    ' the published network (F0-F6: of the paper; others: of timm).',
+    ' products per image. Top-1: published ImageNet accuracy in % at the test'
+    ' size (F0-F6: from the paper; others: from timm).',
     caption_justify='left',
   )
   table.add_column('Model', no_wrap=True)
@@ -58,8 +61,8 @@ def _print_table(names: list[str]) -> None:
     table.add_column(column, justify='right')
   table.add_column('Weights')
   for name in names:
-    config = models.create_model(name).config
-    row, published = catalogue.ROWS[name], catalogue.PUBLISHED.get(name)
+    config, row = models.create_model(name).config, catalogue.ROWS[name]
+    published = catalogue.PUBLISHED.get(name)
     table.add_row(
       name,
       f'{row.parameters / 1e6:.3f}',
@@ -68,9 +71,9 @@ def _print_table(names: list[str]) -> None:
       str(config.test_size),
       f'{row.macs_test / 1e9:.3f}',
       f'{published.top1:.1f}' if published else '-',
-      published.weights if published else 'none published',
+      '; '.join(catalogue.published_weights(name)) or 'none published',
     )
-  # A pipe or a file has no width: nothing is cut off there.
+  # Without a terminal, use a width at which rich truncates nothing.
   width = None if sys.stdout.isatty() else 140
   rich.console.Console(width=width).print(table)
 

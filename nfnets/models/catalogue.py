@@ -1,14 +1,17 @@
-"""Facts of every model: what was counted, what was published.
+"""Facts about the models: counted sizes, published results, timm's names.
 
-They are literals since counting all of them takes minutes; a test counts some
-each time and all of them when asked.
+The counts are literals because computing all of them takes minutes. The tests
+recompute a few of them every time, and all of them with -m slow.
 """
 
 from typing import NamedTuple
 
+from nfnets.models import config as model_config
+from nfnets.models import timm_variants
+
 
 class Row(NamedTuple):
-  """A model with 1000 classes."""
+  """Sizes of a model with 1000 classes."""
 
   parameters: int
   tensors: int
@@ -17,11 +20,19 @@ class Row(NamedTuple):
   macs_test: int  # at the test size
 
 
-class Published(NamedTuple):
-  """A network that was trained and published by its authors."""
+class DeepMindFile(NamedTuple):
+  """A file in DeepMind's bucket `dm-nfnets` on Google Cloud Storage."""
 
-  top1: float  # accuracy in % on ImageNet's validation set at the test size
-  weights: str  # file or id
+  name: str
+  md5: str
+
+
+class Published(NamedTuple):
+  """A trained network published by its authors."""
+
+  top1: float  # ImageNet validation accuracy in %, at the test size
+  hub_tag: str  # timm's tag on the Hugging Face hub, e.g. 'dm_in1k'
+  file: DeepMindFile | None = None
 
 
 ROWS: dict[str, Row] = {
@@ -97,30 +108,117 @@ ROWS: dict[str, Row] = {
   'timm_nf_ecaresnet101': Row(44549331, 347, 2048, 7801580288, 7801580288),
 }
 
-# DeepMind's files are in the bucket dm-nfnets of Google's cloud storage; ids
-# are of the Hugging Face hub. F6 was trained with SAM.
-# Accuracies: Brock et al, arXiv 2102.06171, table 3; timm's results for the
-# others.
+# Accuracies: the NFNets' from the paper, all others from timm's results. F6 was
+# trained with SAM. F7 and the wider '+' networks were never published.
+#
+# References:
+#   Brock et al, `High-Performance Large-Scale Image Recognition Without
+#   Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, table 3.
 PUBLISHED = {
-  'nfnet_f0': Published(83.6, 'F0_haiku.npz; timm/dm_nfnet_f0.dm_in1k'),
-  'nfnet_f1': Published(84.7, 'F1_haiku.npz; timm/dm_nfnet_f1.dm_in1k'),
-  'nfnet_f2': Published(85.1, 'F2_haiku.npz; timm/dm_nfnet_f2.dm_in1k'),
-  'nfnet_f3': Published(85.7, 'F3_haiku.npz; timm/dm_nfnet_f3.dm_in1k'),
-  'nfnet_f4': Published(85.9, 'F4_haiku.npz; timm/dm_nfnet_f4.dm_in1k'),
-  'nfnet_f5': Published(86.0, 'F5_haiku.npz; timm/dm_nfnet_f5.dm_in1k'),
-  'nfnet_f6': Published(86.5, 'F6_haiku.npz; timm/dm_nfnet_f6.dm_in1k'),
-  'nfnet_l0': Published(82.766, 'timm/nfnet_l0.ra2_in1k'),
-  'eca_nfnet_l0': Published(82.590, 'timm/eca_nfnet_l0.ra2_in1k'),
-  'eca_nfnet_l1': Published(84.062, 'timm/eca_nfnet_l1.ra2_in1k'),
-  'eca_nfnet_l2': Published(84.710, 'timm/eca_nfnet_l2.ra3_in1k'),
-  'timm_nf_regnet_b1': Published(79.368, 'timm/nf_regnet_b1.ra2_in1k'),
-  'timm_nf_resnet50': Published(80.658, 'timm/nf_resnet50.ra2_in1k'),
-  'test_nfnet': Published(47.634, 'timm/test_nfnet.r160_in1k'),
+  'nfnet_f0': Published(
+    83.6,
+    'dm_in1k',
+    DeepMindFile('F0_haiku.npz', '0a41039da1cb43adf47f1b7d86ddfe0f'),
+  ),
+  'nfnet_f1': Published(
+    84.7,
+    'dm_in1k',
+    DeepMindFile('F1_haiku.npz', 'c9126bbfaf855f9ddb7ff3b902558781'),
+  ),
+  'nfnet_f2': Published(
+    85.1,
+    'dm_in1k',
+    DeepMindFile('F2_haiku.npz', '7a018d8d1498020e2f5a8719a1e7f53f'),
+  ),
+  'nfnet_f3': Published(
+    85.7,
+    'dm_in1k',
+    DeepMindFile('F3_haiku.npz', 'd8e1e78d26db659c486150dbaccbe78a'),
+  ),
+  'nfnet_f4': Published(
+    85.9,
+    'dm_in1k',
+    DeepMindFile('F4_haiku.npz', 'f5974a7e3388aa81b91a9f1403e759a4'),
+  ),
+  'nfnet_f5': Published(
+    86.0,
+    'dm_in1k',
+    DeepMindFile('F5_haiku.npz', '8639e925de951030651ac775b9f915c3'),
+  ),
+  'nfnet_f6': Published(
+    86.5,
+    'dm_in1k',
+    DeepMindFile('F6_haiku.npz', 'b16cca40ac1ecec2bd5e3273866da0c1'),
+  ),
+  'nfnet_l0': Published(82.766, 'ra2_in1k'),
+  'eca_nfnet_l0': Published(82.590, 'ra2_in1k'),
+  'eca_nfnet_l1': Published(84.062, 'ra2_in1k'),
+  'eca_nfnet_l2': Published(84.710, 'ra3_in1k'),
+  'timm_nf_regnet_b1': Published(79.368, 'ra2_in1k'),
+  'timm_nf_resnet50': Published(80.658, 'ra2_in1k'),
+  'test_nfnet': Published(47.634, 'r160_in1k'),
 }
+
+# Equal shapes are not enough for an entry: timm's NF-ResNets and NF-RegNets
+# compute something different from the published networks of the same size.
+_TIMM_NAMES = {
+  **{f'nfnet_f{number}': f'dm_nfnet_f{number}' for number in range(7)},
+  **{
+    name: name.removeprefix(timm_variants.PREFIX)
+    for name in timm_variants.VARIANTS
+  },
+}
+_OUR_NAMES = {timms: ours for ours, timms in _TIMM_NAMES.items()}
+
+
+def timm_name(name: str) -> str | None:
+  """Returns timm's name for a model of ours, or None if timm lacks it."""
+  return _TIMM_NAMES.get(name)
+
+
+def our_name(timm_name: str) -> str | None:
+  """Returns our name for a model of timm's, or None if we lack it."""
+  return _OUR_NAMES.get(timm_name)
+
+
+def published_weights(name: str) -> list[str]:
+  """Lists the published weights of a model.
+
+  Args:
+    name: our name of the model.
+
+  Returns:
+    The name of DeepMind's file, if any, and the Hugging Face id of timm's:
+    ['F0_haiku.npz', 'timm/dm_nfnet_f0.dm_in1k']. Empty if nothing is published.
+  """
+  published = PUBLISHED.get(name)
+  if published is None:
+    return []
+  files = [published.file.name] if published.file else []
+  return [*files, f'timm/{timm_name(name)}.{published.hub_tag}']
+
+
+def eval_preset(config: model_config.ModelConfig) -> str:
+  """Returns the preset with which the model's authors crop test images.
+
+  Args:
+    config: the model's configuration.
+
+  Returns:
+    A preset of `data.crops.eval_crop`.
+  """
+  if config.name in timm_variants.VARIANTS:
+    return 'timm'
+  return 'deepmind' if config.family == 'NFNet' else 'deepmind_crop'
 
 
 def find(tensors: int, parameters: int) -> list[str]:
-  """Models with so many tensors and parameters, the classifier not counted."""
+  """Returns the models with these sizes.
+
+  Args:
+    tensors: number of arrays, without the classifier's two.
+    parameters: number of parameters, without the classifier's.
+  """
   return [
     name
     for name, row in ROWS.items()

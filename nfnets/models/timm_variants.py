@@ -1,24 +1,23 @@
-"""The networks of timm that the papers do not have, as rows of tables.
+"""Networks of timm that are not in the papers, as tables of configurations.
 
-Their architecture is that of the published families. What differs is in the
-config: symmetric padding, an epsilon that is added, gamma in the weights,
-channels in multiples of eight, no skip gains (the last gains of each branch
-start at zero instead) and, in the ResNets, a pooled shortcut. Stochastic depth
-is ours, the published one.
+They share the architecture of the published families. The configuration
+expresses the differences: symmetric padding, an additive epsilon, gamma in the
+weights, channels in multiples of eight, no skip gains (instead, the gains of
+each branch's last convolution start at zero) and, in the ResNets, a pooled
+shortcut. Stochastic depth follows the published networks, not timm.
 
-timm's nets of a published name carry the prefix timm_ here.
+If a published network already has timm's name, ours starts with 'timm_'.
 """
 
 import dataclasses
-from typing import Any
 
 from nfnets.models import nf_regnet, nf_resnet, nfnet
 from nfnets.models.config import ModelConfig
 
-_SE_RATIO = 1 / 16  # of the ResNets
+PREFIX = 'timm_'
 
 
-def _by_timms_conventions(config: ModelConfig) -> ModelConfig:
+def _with_timm_conventions(config: ModelConfig) -> ModelConfig:
   return dataclasses.replace(
     config,
     crop_pct=0.9,
@@ -37,69 +36,29 @@ def _by_timms_conventions(config: ModelConfig) -> ModelConfig:
 
 
 _NFNET = dataclasses.replace(
-  _by_timms_conventions(nfnet.VARIANTS['nfnet_f0']),
+  _with_timm_conventions(nfnet.VARIANTS['nfnet_f0']),
+  crop_pct=1.0,
   activation='silu',
   bottleneck_ratio=0.25,
   group_size=64,
   se_ratio=0.25,
 )
-_REGNET = _by_timms_conventions(nf_regnet.NF_REGNET)
-_RESNET = _by_timms_conventions(nf_resnet.NF_RESNET)
+_REGNET = _with_timm_conventions(nf_regnet.NF_REGNET)
+_RESNET = _with_timm_conventions(nf_resnet.NF_RESNET)
 
-_ECA = {'se_ratio': 0.0, 'eca': True}
-_HALF = (0.5, 0.5, 0.5)
 
-# What differs from the light NFNet with F0's depth.
-_NFNETS: dict[str, dict[str, Any]] = {
-  'nfnet_l0': {
-    'train_size': 224,
-    'test_size': 288,
-    'crop_pct': 1.0,
-    'final_width': 2304,
-  },
-  'eca_nfnet_l0': {
-    'train_size': 224,
-    'test_size': 288,
-    'crop_pct': 1.0,
-    'final_width': 2304,
-    **_ECA,
-  },
-  'eca_nfnet_l1': {
-    'depth': (2, 4, 12, 6),
-    'train_size': 256,
-    'test_size': 320,
-    'crop_pct': 1.0,
-    **_ECA,
-  },
-  'eca_nfnet_l2': {
-    'depth': (3, 6, 18, 9),
-    'train_size': 320,
-    'test_size': 384,
-    'crop_pct': 1.0,
-    **_ECA,
-  },
-  'eca_nfnet_l3': {
-    'depth': (4, 8, 24, 12),
-    'train_size': 352,
-    'test_size': 448,
-    'crop_pct': 1.0,
-    **_ECA,
-  },
-  # For tests: a twelfth of the channels, but the stem is F0's.
-  'test_nfnet': {
-    'widths': (32, 64, 96, 128),
-    'depth': (1, 1, 1, 1),
-    'group_size': 8,
-    'final_width': 192,
-    'train_size': 160,
-    'test_size': 160,
-    'crop_pct': 0.95,
-    'mean': _HALF,
-    'std': _HALF,
-  },
-}
+def _with_eca(config: ModelConfig) -> ModelConfig:
+  return dataclasses.replace(config, se_ratio=0.0, eca=True)
 
-# Train and test size in pixels; widths and depth are the published ones.
+
+# Name, depth, training and test size (pixels).
+_ECA_NFNETS = (
+  ('eca_nfnet_l1', (2, 4, 12, 6), 256, 320),
+  ('eca_nfnet_l2', (3, 6, 18, 9), 320, 384),
+  ('eca_nfnet_l3', (4, 8, 24, 12), 352, 448),
+)
+
+# Training and test size (pixels); widths and depths are the published ones.
 _REGNETS = {
   'nf_regnet_b0': (192, 256),
   'nf_regnet_b1': (256, 288),
@@ -109,44 +68,76 @@ _REGNETS = {
   'nf_regnet_b5': (384, 456),
 }
 
+_RESNETS = {
+  'nf_resnet': _RESNET,
+  'nf_seresnet': dataclasses.replace(_RESNET, se_ratio=1 / 16),
+  'nf_ecaresnet': _with_eca(_RESNET),
+}
 _RESNET_DEPTHS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-_RESNET_ATTENTION: dict[str, dict[str, Any]] = {
-  'nf_resnet': {},
-  'nf_seresnet': {'se_ratio': _SE_RATIO},
-  'nf_ecaresnet': _ECA,
-}
-# The one that timm has weights for was trained at larger sizes.
-_RESNET50: dict[str, Any] = {
-  'train_size': 256,
-  'test_size': 288,
-  'crop_pct': 0.94,
-}
 
 
-def _variants() -> dict[str, ModelConfig]:
-  variants = {
-    name: dataclasses.replace(_NFNET, name=name, **changes)
-    for name, changes in _NFNETS.items()
-  }
-  for row, (train_size, test_size) in _REGNETS.items():
-    published = nf_regnet.VARIANTS[row]
-    name = f'timm_{row}'
-    variants[name] = dataclasses.replace(
-      nf_regnet.with_widths(_REGNET, published.widths),
+def _nfnets() -> list[ModelConfig]:
+  l0 = dataclasses.replace(
+    _NFNET, name='nfnet_l0', train_size=224, test_size=288, final_width=2304
+  )
+  variants = [l0, dataclasses.replace(_with_eca(l0), name='eca_nfnet_l0')]
+  variants += [
+    dataclasses.replace(
+      _with_eca(_NFNET),
       name=name,
-      depth=published.depth,
+      depth=depth,
       train_size=train_size,
       test_size=test_size,
     )
-  for prefix, attention in _RESNET_ATTENTION.items():
-    for layers, depth in _RESNET_DEPTHS.items():
-      name = f'timm_{prefix}{layers}'
-      variants[name] = dataclasses.replace(
-        _RESNET, name=name, depth=depth, **attention
-      )
-  name = 'timm_nf_resnet50'
-  variants[name] = dataclasses.replace(variants[name], **_RESNET50)
-  return variants
+    for name, depth, train_size, test_size in _ECA_NFNETS
+  ]
+  # timm's small network for tests. Its stem is as wide as F0's.
+  test = dataclasses.replace(
+    _NFNET,
+    name='test_nfnet',
+    widths=(32, 64, 96, 128),
+    depth=(1, 1, 1, 1),
+    group_size=8,
+    final_width=192,
+    train_size=160,
+    test_size=160,
+    crop_pct=0.95,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+  )
+  return [*variants, test]
 
 
-VARIANTS = _variants()
+def _regnets() -> list[ModelConfig]:
+  return [
+    dataclasses.replace(
+      nf_regnet.with_widths(_REGNET, nf_regnet.VARIANTS[name].widths),
+      name=f'{PREFIX}{name}',
+      depth=nf_regnet.VARIANTS[name].depth,
+      train_size=train_size,
+      test_size=test_size,
+    )
+    for name, (train_size, test_size) in _REGNETS.items()
+  ]
+
+
+def _resnets() -> list[ModelConfig]:
+  variants = [
+    dataclasses.replace(
+      config, name=f'{PREFIX}{prefix}{layers}', depth=_RESNET_DEPTHS[layers]
+    )
+    for prefix, config in _RESNETS.items()
+    for layers in _RESNET_DEPTHS
+  ]
+  # The only one with published weights; timm trained it at larger sizes.
+  return [
+    dataclasses.replace(config, train_size=256, test_size=288, crop_pct=0.94)
+    if config.name == f'{PREFIX}nf_resnet50'
+    else config
+    for config in variants
+  ]
+
+
+VARIANTS = {
+  config.name: config for config in (*_nfnets(), *_regnets(), *_resnets())
+}

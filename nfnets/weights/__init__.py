@@ -1,4 +1,4 @@
-"""Weights from files and to files."""
+"""Reading and writing weights files."""
 
 from nfnets.weights.loading import Loaded, load, load_for, load_model
 from nfnets.weights.saving import save

@@ -1,14 +1,13 @@
-"""Whether the settings in a file are those of the model that takes it."""
+"""Checks that a model has the configuration stored in its weights file."""
 
 import dataclasses
-from typing import Any
 
 from nfnets import errors, models
 from nfnets.models import config as model_config
-from nfnets.weights import sources
+from nfnets.weights import sources, tree
 
-# Settings that may differ between a file and the model that takes it: none of
-# them changes what an evaluated network computes.
+# Fields that may differ between the file and the model: none of them changes
+# what the network computes in evaluation.
 _FREE = frozenset((
     'name', 'num_classes', 'train_size', 'test_size', 'crop_pct', 'crop_mode',
     'drop_rate', 'stochdepth_rate', 'remat', 'head_init', 'skip_gain_init',
@@ -16,60 +15,64 @@ _FREE = frozenset((
 
 
 def check_options(
-  source: sources.Source,
-  name: str,
-  written: dict[str, Any],
-  options: dict[str, Any],
+  source: sources.Source, name: str, options: tree.Options
 ) -> None:
-  """Compares what a file says with the options that a model is asked for.
+  """Checks that requested options agree with those stored in a file.
 
   Args:
-    source: the file.
-    name: of the model.
-    written: the file's options.
-    options: those asked for, the file's where nothing is asked.
+    source: the file, with stored options.
+    name: the model's name.
+    options: the requested options, completed by the file's.
 
   Raises:
-    UserError: they differ.
+    UserError: they build a different network.
   """
-  theirs = dataclasses.asdict(models.create_model(name, **written).config)
-  ours = dataclasses.asdict(models.create_model(name, **options).config)
-  for field in theirs.keys() - _FREE:
-    if theirs[field] != ours[field]:
+  stored = dataclasses.asdict(
+    models.create_model(name, **source.options).config
+  )
+  requested = dataclasses.asdict(models.create_model(name, **options).config)
+  for field, value in stored.items():
+    if field not in _FREE and value != requested[field]:
       raise errors.UserError(
-        f'{source.path}: was saved with {field}={theirs[field]!r}, asked for '
-        f'{ours[field]!r}; leave {field} out to use what the file says'
+        f'{source.path}: was saved with {field}={value!r}, but'
+        f' {field}={requested[field]!r} was requested; omit {field} to use the'
+        " file's value"
       )
 
 
 def check_config(
   source: sources.Source, config: model_config.ModelConfig
 ) -> None:
-  """Compares what a file says with a model that is made already.
+  """Checks that a model agrees with the options stored in a file.
+
+  Args:
+    source: the file. One without stored options passes.
+    config: the model's configuration.
 
   Raises:
-    UserError: they differ; it names the flags that make the model alike.
+    UserError: they differ; the message lists the flags that change the model
+      to match the file.
   """
   if not source.options:
     return
-  theirs = models.create_model(config.name, **source.options).config
-  differ = {
+  stored = models.create_model(config.name, **source.options).config
+  differing = {
     field: value
-    for field, value in dataclasses.asdict(theirs).items()
+    for field, value in dataclasses.asdict(stored).items()
     if field not in _FREE and value != getattr(config, field)
   }
-  if differ:
-    said = ', '.join(f'{field}={value!r}' for field, value in differ.items())
-    asked = ', '.join(f'{field}={getattr(config, field)!r}' for field in differ)
-    remedy = ' '.join(
-      f'--config.model.{field}={_on_command_line(value)}'
-      for field, value in differ.items()
+  if differing:
+    theirs = ', '.join(f'{key}={value!r}' for key, value in differing.items())
+    ours = ', '.join(f'{key}={getattr(config, key)!r}' for key in differing)
+    flags = ' '.join(
+      f'--config.model.{key}={_as_flag(value)}'
+      for key, value in differing.items()
     )
     raise errors.UserError(
-      f'{source.path}: was saved with {said}, the model has {asked}; make it'
-      f' alike: {remedy}'
+      f'{source.path}: was saved with {theirs}, but the model has {ours}; to'
+      f' match the file, pass {flags}'
     )
 
 
-def _on_command_line(value: Any) -> str:
+def _as_flag(value: object) -> str:
   return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)

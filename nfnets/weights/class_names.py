@@ -1,8 +1,8 @@
-"""Names of the 1000 classes of ImageNet, in the order of the outputs.
+"""Class names of a classifier, ImageNet's in particular.
 
-`imagenet_classes.txt` has a line per class: the id of its WordNet synset and
-the synset's words. The classes are those of ILSVRC 2012, sorted by id, which
-is the order that all published networks use.
+Each line of `imagenet_classes.txt` holds the WordNet id of a synset and its
+words. The classes are those of ILSVRC 2012 sorted by id, the output order of
+all published networks.
 """
 
 import functools
@@ -11,25 +11,28 @@ from importlib import resources
 
 @functools.cache
 def imagenet() -> tuple[str, ...]:
-  """The first word of every synset; two names occur twice, as in WordNet."""
+  """Returns the first word of each of ImageNet's 1000 synsets.
+
+  Two names occur twice, as they do in WordNet.
+  """
   file = resources.files('nfnets.weights').joinpath('imagenet_classes.txt')
   lines = file.read_text().splitlines()
   return tuple(line.split(' ', 1)[1].split(',')[0] for line in lines)
 
 
-def of(num_classes: int, written: tuple[str, ...]) -> tuple[str, ...]:
-  """Names for a classifier's outputs.
+def resolve(num_classes: int, stored: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns one name per class.
 
   Args:
-    num_classes: how many.
-    written: those in the file of weights, if any.
+    num_classes: number of classes.
+    stored: the names in the weights file; may be empty.
 
   Returns:
-    `written` where there is one for each class; else ImageNet's for 1000
-    classes, else 'class 0', 'class 1', ...
+    `stored` if it has one name per class; otherwise ImageNet's names for 1000
+    classes and 'class 0', 'class 1', ... for any other number.
   """
-  if len(written) == num_classes:
-    return written
+  if len(stored) == num_classes:
+    return stored
   if num_classes == 1000:
     return imagenet()
   return tuple(f'class {number}' for number in range(num_classes))

@@ -1,80 +1,75 @@
-"""The published files of F0-F6, and pickles of our own in their form.
+"""Reads and writes pickles in the format of the published F0-F6 files.
 
-A file is a pickle of Haiku's {module: {name: array}}, whose names are ours.
-Networks with state (batch normalization) are a pair (parameters, state).
+A file is a pickle of Haiku's parameters {module: {name: array}}, with the same
+names as ours. Networks with state (batch normalization) are stored as a pair
+(parameters, state).
 """
 
 import hashlib
 import logging
 import pathlib
 import pickle
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
 from nfnets import errors
+from nfnets.models import catalogue
 from nfnets.weights import files, safe_pickle, tree
 
 _log = logging.getLogger(__name__)
 
-# F7 and the wider '+' networks were never published.
-PUBLISHED_MD5 = {
-  'nfnet_f0': '0a41039da1cb43adf47f1b7d86ddfe0f',
-  'nfnet_f1': 'c9126bbfaf855f9ddb7ff3b902558781',
-  'nfnet_f2': '7a018d8d1498020e2f5a8719a1e7f53f',
-  'nfnet_f3': 'd8e1e78d26db659c486150dbaccbe78a',
-  'nfnet_f4': 'f5974a7e3388aa81b91a9f1403e759a4',
-  'nfnet_f5': '8639e925de951030651ac775b9f915c3',
-  'nfnet_f6': 'b16cca40ac1ecec2bd5e3273866da0c1',
-}
-
-# Readers of pickles stop at the pickle's end: the digest of what stands before
-# it can follow.
-_SEAL = b'nfnets-sha256:'
+# Unpicklers stop at the end of the pickle, so a digest can follow it.
+_DIGEST_PREFIX = b'nfnets-sha256:'
 
 
 class Trees(NamedTuple):
-  """Parameters and state, flat."""
+  """Parameters and state by flat name."""
 
   params: tree.Flat
   state: tree.Flat
 
 
 def read(path: pathlib.Path, name: str | None) -> Trees:
-  """Reads a pickle of parameters; nothing in it is run.
+  """Reads a pickle of parameters without executing any of it.
 
   Args:
-    path: a published file, or one that `write` wrote, or any other pickle of
-      a Haiku tree.
-    name: the model, whose published md5 is compared; a file that is neither
-      published nor sealed by `write` is accepted with a warning, since a
-      network trained elsewhere has the same form. None compares nothing.
+    path: a published file, a file written by `write`, or any other pickle of a
+      Haiku tree.
+    name: the model's name. If DeepMind published its file, a file without the
+      digest of `write` is compared with the published MD5. A mismatch logs
+      only a warning because networks trained elsewhere use the same format.
 
   Returns:
     The parameters and the state.
 
   Raises:
-    UserError: the file is damaged, holds something else, or asks to run code.
+    UserError: the file is damaged, does not hold parameters, or requests
+      anything that could execute code.
   """
-  sealed = _check_seal(path)
+  has_digest = _verify_digest(path)
   value = safe_pickle.load(path)
-  pair = value if isinstance(value, tuple | list) else (value, {})
-  if len(pair) != 2 or not all(_is_tree(part) for part in pair):
+  params, state = value if _is_pair(value) else (value, {})
+  if not (_is_tree(params) and _is_tree(state)):
     raise errors.UserError(
-      f'{path}: holds no parameters, which are a dict of dicts of arrays'
+      f'{path}: does not hold parameters, a dict of dicts of arrays; pass a'
+      ' file of weights'
     )
-  if not sealed and name in PUBLISHED_MD5:
-    _compare_md5(path, name)
-  return Trees(*(tree.flatten(part) for part in pair))
+  published = catalogue.PUBLISHED.get(name) if name else None
+  if published and published.file and not has_digest:
+    _compare_md5(path, published.file)
+  return Trees(tree.flatten(params), tree.flatten(state))
 
 
 def write(path: pathlib.Path, params: tree.Nested, state: tree.Nested) -> None:
-  """Writes parameters (and state, if any) as the published files hold them.
+  """Writes parameters and state in the format of the published files.
+
+  Appends a SHA-256 of the pickle, which other readers ignore.
 
   Args:
-    path: where to.
+    path: the file to write.
     params: {module: {name: array}}.
-    state: the same; left out when empty.
+    state: {module: {name: array}}, omitted if empty.
 
   Raises:
     UserError: the file cannot be written.
@@ -82,9 +77,9 @@ def write(path: pathlib.Path, params: tree.Nested, state: tree.Nested) -> None:
   arrays = _as_arrays(params)
   value = (arrays, _as_arrays(state)) if state else arrays
   data = pickle.dumps(value, protocol=4)
-  seal = _SEAL + hashlib.sha256(data).hexdigest().encode()
+  digest = _DIGEST_PREFIX + hashlib.sha256(data).hexdigest().encode()
   with files.replacing(path) as temporary:
-    temporary.write_bytes(data + seal)
+    temporary.write_bytes(data + digest)
 
 
 def _as_arrays(nested: tree.Nested) -> tree.Nested:
@@ -96,7 +91,11 @@ def _as_arrays(nested: tree.Nested) -> tree.Nested:
   }
 
 
-def _is_tree(value: Any) -> bool:
+def _is_pair(value: object) -> TypeGuard[tuple[object, object] | list[object]]:
+  return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _is_tree(value: object) -> TypeGuard[tree.Nested]:
   return isinstance(value, dict) and all(
     isinstance(module, str)
     and isinstance(values, dict)
@@ -108,38 +107,35 @@ def _is_tree(value: Any) -> bool:
   )
 
 
-def _check_seal(path: pathlib.Path) -> bool:
-  """Whether `write` made the file; raises if it was changed since."""
-  length = len(_SEAL) + 2 * hashlib.sha256().digest_size
-  digest = hashlib.sha256()
+def _verify_digest(path: pathlib.Path) -> bool:
+  """Returns whether `write` wrote the file; raises if its bytes changed."""
+  length = len(_DIGEST_PREFIX) + 2 * hashlib.sha256().digest_size
+  sha256 = hashlib.sha256()
   size = path.stat().st_size
   with open(path, 'rb') as file:
     file.seek(max(size - length, 0))
-    seal = file.read()
-    if not seal.startswith(_SEAL):
+    found = file.read()
+    if not found.startswith(_DIGEST_PREFIX):
       return False
     file.seek(0)
     left = size - length
     while block := file.read(min(left, 2**20)):
-      digest.update(block)
+      sha256.update(block)
       left -= len(block)
-  if seal != _SEAL + digest.hexdigest().encode():
-    raise errors.UserError(
-      f'{path}: damaged: its SHA-256 is not the one written in it; fetch or '
-      'write it again'
-    )
+  if found != _DIGEST_PREFIX + sha256.hexdigest().encode():
+    raise files.damaged(path)
   return True
 
 
-def _compare_md5(path: pathlib.Path, name: str) -> None:
+def _compare_md5(path: pathlib.Path, published: catalogue.DeepMindFile) -> None:
   with open(path, 'rb') as file:
     found = hashlib.file_digest(file, 'md5').hexdigest()
-  if found != PUBLISHED_MD5[name]:
+  if found != published.md5:
     _log.warning(
-      'warning: %s: md5 %s is not that of the published %s (%s): used as it '
-      'is; fetch it again if it should be the published one',
+      'warning: %s: md5 %s is not that of the published %s (%s); loading it'
+      ' anyway: download it again if it should be the published file',
       path,
       found,
-      name,
-      PUBLISHED_MD5[name],
+      published.name,
+      published.md5,
     )

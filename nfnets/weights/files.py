@@ -1,4 +1,4 @@
-"""Files of named tensors: safetensors in and out, and telling files apart."""
+"""Detects file types, and reads and writes safetensors with a digest."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import json
 import pathlib
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import safetensors
@@ -14,36 +14,37 @@ from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, files
 
-Tensors = dict[str, np.ndarray[Any, Any]]
+Tensors = dict[str, np.ndarray]
+"""Arrays by the names in a file."""
 Kind = Literal['safetensors', 'pickle', 'directory']
 
-_DIGEST = 'sha256'
-# A safetensors file begins with the length of its header, then the header.
+_DIGEST = 'sha256'  # key in the metadata
+# A safetensors file starts with the length of its JSON header.
 _HEADER_LENGTH = struct.Struct('<Q')
-_MAX_HEADER = 100_000_000
+_MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
 
 class Contents(NamedTuple):
-  """What is in a safetensors file."""
+  """The contents of a safetensors file."""
 
   tensors: Tensors
   metadata: dict[str, str]
-  sealed: bool  # written by `write_safetensors` and unchanged since
+  verified: bool  # has a digest of `write_safetensors`, which matches
 
 
 def kind(path: pathlib.Path) -> Kind:
-  """What kind of file this is, by its first bytes and never by its name.
+  """Detects the type of a file from its first bytes; ignores its name.
 
   Args:
     path: a file or a directory.
 
   Returns:
-    'safetensors', 'directory', or 'pickle' for everything that can only be
-    one (`safe_pickle.load` says so if it is not).
+    'directory', 'safetensors', or 'pickle' for all other content, which
+    `safe_pickle.load` refuses if it is not a pickle.
 
   Raises:
-    UserError: there is no such file, it cannot be read, or it is of a kind
-      that holds no weights or that is not safe to read.
+    UserError: the file does not exist, cannot be read, is empty or is a zip
+      archive (torch.save), which cannot be read safely.
   """
   if path.is_dir():
     return 'directory'
@@ -52,19 +53,19 @@ def kind(path: pathlib.Path) -> Kind:
       head = file.read(_HEADER_LENGTH.size + 1)
   except FileNotFoundError:
     raise errors.UserError(
-      f'{path}: no such file; give a file, or a model of the Hugging Face '
-      'hub such as timm/dm_nfnet_f0.dm_in1k'
+      f'{path}: no such file; pass a file or a Hugging Face id such as'
+      ' timm/dm_nfnet_f0.dm_in1k'
     ) from None
   except OSError as error:
     raise errors.UserError(
       f'{path}: cannot be read: {error.strerror}'
     ) from None
   if not head:
-    raise errors.UserError(f'{path}: the file is empty; fetch it again')
+    raise errors.UserError(f'{path}: the file is empty; download it again')
   if head.startswith(b'PK\x03\x04'):
     raise errors.UserError(
-      f'{path}: a zip archive, such as torch.save makes; save its state dict '
-      'with safetensors.torch.save_file and give that file'
+      f'{path}: is a zip archive, as written by torch.save; save the state'
+      ' dict with safetensors.torch.save_file and pass that file'
     )
   return 'safetensors' if _looks_like_safetensors(head) else 'pickle'
 
@@ -82,11 +83,11 @@ def read_safetensors(path: pathlib.Path) -> Contents:
     path: a safetensors file.
 
   Returns:
-    The tensors, C-contiguous, by name, and the file's metadata.
+    The tensors (C-contiguous) by name, and the metadata.
 
   Raises:
-    UserError: the file is damaged: its header does not fit it, or its tensors
-      are not those that `write_safetensors` wrote.
+    UserError: the file is damaged: its header is invalid, or the digest written
+      by `write_safetensors` does not match.
   """
   try:
     with safetensors.safe_open(path, framework='np') as file:
@@ -102,32 +103,41 @@ def read_safetensors(path: pathlib.Path) -> Contents:
   ) as error:
     reason = str(error).split('\n')[0][:120]
     raise errors.UserError(
-      f'{path}: not a readable safetensors file ({reason}); fetch or write '
-      'it again'
+      f'{path}: not a readable safetensors file ({reason}); download or write'
+      ' it again'
     ) from None
-  written = metadata.pop(_DIGEST, None)
-  if written is not None and written != digest(tensors, metadata):
-    raise errors.UserError(
-      f'{path}: damaged: its SHA-256 is not the one written in it; fetch or '
-      'write it again'
-    )
-  return Contents(tensors, metadata, written is not None)
+  stored = metadata.pop(_DIGEST, None)
+  if stored is not None and stored != digest(tensors, metadata):
+    raise damaged(path)
+  return Contents(tensors, metadata, stored is not None)
+
+
+def damaged(path: pathlib.Path) -> errors.UserError:
+  """Returns the error for a file that does not match its own digest.
+
+  Args:
+    path: the file.
+  """
+  return errors.UserError(
+    f'{path}: is damaged: its SHA-256 differs from the one stored in it;'
+    ' download or write it again'
+  )
 
 
 def write_safetensors(
   path: pathlib.Path, tensors: Tensors, metadata: Mapping[str, str]
 ) -> None:
-  """Writes tensors with a digest of all of them; nothing partial is left.
+  """Writes tensors and metadata with a digest of both, atomically.
 
   Args:
-    path: where to; a file there is replaced in one step.
-    tensors: arrays by name, of any memory order.
-    metadata: strings to keep beside them.
+    path: the file to write; an existing file is replaced.
+    tensors: arrays by name, in any memory order.
+    metadata: strings to store with them.
 
   Raises:
     UserError: the file cannot be written.
   """
-  # safetensors stores the memory of arrays of another order as it lies.
+  # safetensors copies memory as is, which scrambles other memory orders.
   arrays = {k: np.asarray(v, order='C') for k, v in tensors.items()}
   stamped = {**metadata, _DIGEST: digest(arrays, metadata)}
   with replacing(path) as temporary:
@@ -135,7 +145,15 @@ def write_safetensors(
 
 
 def digest(tensors: Tensors, metadata: Mapping[str, str]) -> str:
-  """The SHA-256 of names, types, shapes, values and metadata, as hex."""
+  """Computes the SHA-256 of names, dtypes, shapes, values and metadata.
+
+  Args:
+    tensors: arrays by name.
+    metadata: the metadata without the digest.
+
+  Returns:
+    The digest in hexadecimal.
+  """
   total = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
   for name in sorted(tensors):
     array = np.asarray(tensors[name], order='C')
@@ -146,16 +164,16 @@ def digest(tensors: Tensors, metadata: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """`files.replacing`, with errors that a user can fix.
+  """Wraps `nfnets.files.replacing` and reports failures as user errors.
 
   Args:
-    path: the file to write.
+    path: the file to replace.
 
   Yields:
-    The file to write instead, in the same folder.
+    A temporary file in the same folder, to be written.
 
   Raises:
-    UserError: the folder is missing or cannot be written.
+    UserError: the folder is missing or the file cannot be written.
   """
   try:
     with files.replacing(path) as temporary:

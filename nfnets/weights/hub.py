@@ -1,4 +1,4 @@
-"""timm's files from the Hugging Face hub, by id."""
+"""Downloads timm's weights from the Hugging Face hub."""
 
 import pathlib
 import re
@@ -13,38 +13,41 @@ from nfnets import errors
 
 _ID = re.compile(r'(?:hf[-_]hub:(?=[^/]+/)|(?=timm/))([\w.-]+/([\w-]+)[\w.-]*)')
 _FILE = 'model.safetensors'
-_SECONDS = 10.0  # for the hub to answer
+_TIMEOUT = 10.0  # seconds
 
 
-def model_name(name: str) -> str | None:
-  """The model name of timm in an id of the hub; None if it is no such id.
+def model_name(hub_id: str) -> str | None:
+  """Returns timm's model name in a hub id.
 
   Args:
-    name: such as 'timm/dm_nfnet_f0.dm_in1k' or, for other owners,
+    hub_id: such as 'timm/dm_nfnet_f0.dm_in1k' or, for other owners,
       'hf-hub:owner/model.tag'.
 
   Returns:
-    'dm_nfnet_f0' for the example.
+    'dm_nfnet_f0' and 'model' for these examples; None if it is not a hub id.
   """
-  match = _ID.fullmatch(name)
+  match = _ID.fullmatch(hub_id)
   return match[2] if match else None
 
 
-def fetch(name: str) -> pathlib.Path:
-  """The file of weights of a model of the hub, downloaded once.
+def fetch(hub_id: str) -> pathlib.Path:
+  """Returns the weights file of a model, downloading it on first use.
 
   Args:
-    name: an id that `model_name` knows.
+    hub_id: an id that `model_name` accepts.
 
   Returns:
-    The file in the hub's own cache.
+    The file in the cache of huggingface_hub.
 
   Raises:
-    UserError: it is not in the cache and cannot be downloaded.
+    ValueError: it is not a hub id.
+    UserError: the file is not cached and cannot be downloaded.
   """
-  match = _ID.fullmatch(name)
+  match = _ID.fullmatch(hub_id)
   if not match:
-    raise ValueError(f'{name!r} is no id of the hub')
+    raise ValueError(
+      f'{hub_id!r} is not a hub id such as timm/dm_nfnet_f0.dm_in1k'
+    )
   try:
     return _download(match[1], only_cached=True)
   except hub_errors.LocalEntryNotFoundError:
@@ -63,12 +66,12 @@ def _download(repository: str, *, only_cached: bool) -> pathlib.Path:
 
 
 def _check_connection(repository: str) -> None:
-  """Fails at once where the hub's own client tries for half a minute."""
+  """Fails fast without a network; huggingface_hub retries for 30 seconds."""
   request = urllib.request.Request(constants.ENDPOINT, method='HEAD')
   try:
-    urllib.request.urlopen(request, timeout=_SECONDS).close()
+    urllib.request.urlopen(request, timeout=_TIMEOUT).close()
   except urllib.error.HTTPError:
-    return  # It answered.
+    return  # An error status still proves that the hub is reachable.
   except OSError as error:
     raise _failed(repository, error) from None
 
@@ -76,6 +79,6 @@ def _check_connection(repository: str) -> None:
 def _failed(repository: str, error: Exception) -> errors.UserError:
   reason = str(error).strip().split('\n')[0][:120] or type(error).__name__
   return errors.UserError(
-    f'{repository}: not in the cache of the Hugging Face hub and not '
-    f'downloaded ({reason}); connect to the network, or give a file'
+    f'{repository}: not in the Hugging Face cache, and the download failed'
+    f' ({reason}); connect to the network or pass a file'
   )

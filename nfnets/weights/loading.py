@@ -1,4 +1,4 @@
-"""Weights from any file that holds them, checked against a model."""
+"""Loads weights files and checks that they fit the model."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -7,25 +7,19 @@ import jax
 import numpy as np
 
 from nfnets import errors, models
+from nfnets.models import catalogue, registry
 from nfnets.models import config as model_config
-from nfnets.weights import (
-  agreement,
-  class_names,
-  metadata,
-  sources,
-  timm,
-  tree,
-)
+from nfnets.weights import agreement, class_names, sources, timm, tree
 
 
 class Loaded(NamedTuple):
-  """A network, ready to use."""
+  """A network with its weights, ready to use."""
 
   model: models.Model
-  params: tree.Nested
-  state: tree.Nested
+  params: registry.Params
+  state: registry.State
   class_names: tuple[str, ...]  # one per class
-  eval_preset: str  # how images are cut, see `data.crops.eval_crop`
+  eval_preset: str  # for test images, see `data.crops.eval_crop`
 
 
 def load(
@@ -34,29 +28,39 @@ def load(
   refit: bool = False,
   reset_head: bool = False,
   **overrides: Any,
-) -> tuple[tree.Nested, tree.Nested]:
-  """Reads the weights of a model; recognises the file by its content.
+) -> tuple[registry.Params, registry.State]:
+  """Loads weights for a model from a file in any supported format.
+
+  The format is detected from the file's content, not its name. Nothing in the
+  file is executed: pickles are read by a restricted unpickler that can only
+  build arrays. The arrays must have exactly the model's names and shapes.
+
+  For example, to load DeepMind's NFNet-F0:
+
+    model = nfnets.create_model('nfnet_f0')
+    params, state = nfnets.load('F0_haiku.npz', 'nfnet_f0')
+    (logits, _), _ = model.apply(params, state, None, images, False)
 
   Args:
-    path: a published DeepMind file, a safetensors file of timm's or our own,
-      or an id of the Hugging Face hub ('timm/dm_nfnet_f0.dm_in1k').
-    name: of the model, as `create_model` takes it.
-    refit: for timm's dm_nfnet files: change the gains so that the model's own
-      standardization gives timm's filters, and with activation='gelu_erf'
-      the logits are timm's. Without it the arrays are the file's, bit for
-      bit. No change for models that standardize as timm does.
-    reset_head: replace the classifier by a new one.
-    **overrides: of `create_model`. Without any, a file of our own is taken
-      with the settings written in it.
+    path: a file published by DeepMind, a safetensors file from timm or from
+      `save`, or a Hugging Face id such as 'timm/dm_nfnet_f0.dm_in1k'.
+    name: the model's name, see `create_model`.
+    refit: for timm's dm_nfnet files: whether to change the gains so that our
+      standardization yields timm's filters; with activation='gelu_erf' the
+      logits then equal timm's. By default, the arrays are those of the file,
+      bit for bit. No effect on models that standardize as timm does.
+    reset_head: whether to replace the classifier by a newly initialized one.
+    **overrides: options of `create_model`. Options stored in the file are
+      used unless overridden.
 
   Returns:
-    (params, state), {module: {name: float32 array}} as `model.apply` takes
-    them.
+    (params, state) for `model.apply`: {module: {name: array}} of float32 NumPy
+    arrays. The state is empty except for networks with batch normalization.
 
   Raises:
     UserError: the file cannot be read, is damaged or unsafe, or does not fit
-      the model: the first few arrays by name, both shapes, and the model that
-      the file fits.
+      the model. The message then lists the first few arrays with both shapes,
+      and the model that the file fits.
   """
   source = sources.read(path, name)
   _check_name(source, name, overrides)
@@ -70,20 +74,20 @@ def load(
 
 def load_for(
   path: str | pathlib.Path, model: models.Model, reset_head: bool = False
-) -> tuple[tree.Nested, tree.Nested]:
-  """Reads the weights of a model that is made already.
+) -> tuple[registry.Params, registry.State]:
+  """Loads weights for an existing model.
 
   Args:
-    path: as `load` takes it.
-    model: of `create_model`.
-    reset_head: replace the classifier by a new one.
+    path: a file or hub id, see `load`.
+    model: the model, see `create_model`.
+    reset_head: whether to replace the classifier by a newly initialized one.
 
   Returns:
-    (params, state) as `load` returns them.
+    (params, state) as returned by `load`.
 
   Raises:
-    UserError: as `load`; or a file of our own says that the model it is of was
-      made with other settings.
+    UserError: see `load`; also if the file stores options that differ from the
+      model's configuration.
   """
   name = model.config.name
   source = sources.read(path, name)
@@ -99,21 +103,21 @@ def load_model(
   refit: bool = False,
   **overrides: Any,
 ) -> Loaded:
-  """Reads a network with everything that its file tells.
+  """Loads a network: model, weights, class names and evaluation preset.
 
   Args:
-    path: as `load` takes it.
-    name: of the model; None asks the file, by what is written in it or by the
-      number of its arrays and parameters.
-    refit: as `load` takes it; the model's GELU is timm's then, too.
-    **overrides: of `create_model`.
+    path: a file or hub id, see `load`.
+    name: the model's name. None takes the name stored in the file, or the only
+      model with as many arrays and parameters.
+    refit: see `load`; this also changes the activation to timm's GELU.
+    **overrides: options of `create_model`. By default, the classifier has as
+      many classes as the file's.
 
   Returns:
-    The model with its weights and the names of its classes. The classifier
-    has as many classes as the file's.
+    The network.
 
   Raises:
-    UserError: as `load`; or the file does not tell which model it fits.
+    UserError: see `load`; also if the model's name cannot be determined.
   """
   source = sources.read(path, name)
   name = name or source.name or _guess_name(source)
@@ -131,18 +135,18 @@ def load_model(
     model,
     tree.unflatten(params),
     tree.unflatten(state),
-    class_names.of(model.config.num_classes, source.class_names),
-    source.eval_preset or metadata.published_preset(model.config),
+    class_names.resolve(model.config.num_classes, source.class_names),
+    source.eval_preset or catalogue.eval_preset(model.config),
   )
 
 
 def _check_name(
-  source: sources.Source, name: str, overrides: dict[str, Any]
+  source: sources.Source, name: str, overrides: tree.Options
 ) -> None:
-  """Raises if the file says that it is of another model."""
+  """Raises an error if the file specifies another model."""
   if source.name in (None, name):
     return
-  # Shapes say more than the name, where they differ.
+  # If shapes differ, the error about them is more informative.
   model = models.create_model(name, **overrides)
   if source.layout == 'nfnets':
     tree.check(
@@ -154,38 +158,39 @@ def _check_name(
       source.name,
     )
   raise errors.UserError(
-    f'{source.path}: holds {source.name}, not {name}; ask for {source.name}'
+    f'{source.path}: holds {source.name}, not {name}; load it as {source.name}'
   )
 
 
 def _options(
-  source: sources.Source, name: str, reset_head: bool, overrides: dict[str, Any]
-) -> dict[str, Any]:
-  """The options of create_model that the file and the caller agree on."""
-  written = dict(source.options)
+  source: sources.Source, name: str, reset_head: bool, overrides: tree.Options
+) -> tree.Options:
+  """Returns the file's options with overrides, which may not contradict."""
+  stored = dict(source.options)
   if reset_head:
-    written.pop('num_classes', None)
-  options = {**written, **overrides}
-  if written and overrides:
-    agreement.check_options(source, name, written, options)
+    stored.pop('num_classes', None)
+  options = {**stored, **overrides}
+  if stored and overrides:
+    agreement.check_options(source, name, options)
   return options
 
 
 def fit(
   source: sources.Source, model: models.Model, reset_head: bool
 ) -> tuple[tree.Flat, tree.Flat]:
-  """The file's arrays by our names, if they are exactly the model's.
+  """Converts a file's arrays to a model's names, shapes and dtypes.
 
   Args:
-    source: what was read.
-    model: to compare with.
-    reset_head: whether a new classifier takes the place of the file's.
+    source: the contents of the file.
+    model: the model.
+    reset_head: whether to replace the classifier by a newly initialized one.
 
   Returns:
-    Parameters and state, flat, C-contiguous and float32.
+    Parameters and state by flat name, float32 and C-contiguous.
 
   Raises:
-    UserError: they differ, see `tree.check`.
+    UserError: the file does not have exactly the model's arrays, see
+      `tree.check`.
   """
   name = model.config.name
   wanted = tree.expected(model.config)
@@ -214,23 +219,23 @@ def fit(
   )
 
 
-def _as_wanted(flat: tree.Flat, wanted: tree.Flat) -> tree.Flat:
-  """C-contiguous arrays of the model's types (float32)."""
+def _as_wanted(flat: tree.Flat, wanted: tree.Shapes) -> tree.Flat:
+  """Returns C-contiguous arrays of the wanted dtypes (float32)."""
   return {
     path: np.asarray(flat[path], wanted[path].dtype, order='C')
     for path in wanted
   }
 
 
-def _new_head(model: models.Model, wanted: tree.Flat) -> tree.Flat:
-  """A classifier as `model.init` makes it, without making the rest."""
+def _new_head(model: models.Model, wanted: tree.Shapes) -> tree.Flat:
+  """Initializes a classifier as `model.init` does, without the other arrays."""
   rng = np.random.default_rng(0)
   head = {}
   for path in wanted:
     if tree.is_head(path):
       shape = wanted[path].shape
-      spread = model.config.head_init if len(shape) > 1 else 0.0
-      head[path] = spread * rng.standard_normal(shape, np.float32)
+      std = model.config.head_init if len(shape) > 1 else 0.0
+      head[path] = std * rng.standard_normal(shape, np.float32)
   return head
 
 
@@ -239,8 +244,8 @@ def _refit(
 ) -> tree.Flat:
   if source.layout != 'timm':
     raise errors.UserError(
-      f'{source.path}: refit=True is for files of timm; this one is of '
-      f'layout {source.layout}'
+      f'{source.path}: refit=True requires a file from timm, but this one has'
+      f' layout {source.layout}; omit refit'
     )
   if config.ws_epsilon == 'additive':
     return params
@@ -251,8 +256,8 @@ def _guess_name(source: sources.Source) -> str:
   found = tree.find_models(source.params, source.layout)
   if len(found) == 1:
     return found[0]
-  among = f'it may be {" or ".join(found)}' if found else 'it fits none'
+  fitting = f'it fits {" and ".join(found)}' if found else 'it fits none'
   raise errors.UserError(
-    f'{source.path}: does not tell which model it is of ({among}); name one '
-    'of python -m nfnets.models'
+    f'{source.path}: does not specify its model ({fitting}); pass a name that'
+    ' python -m nfnets.models lists'
   )

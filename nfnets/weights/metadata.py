@@ -1,35 +1,35 @@
-"""What a safetensors file of ours says besides its arrays.
+"""The metadata of our safetensors files.
 
-Everything that is not an array and that changes the logits: the model's name
-and its whole config, and the constants that a runtime without this package
-would have to know. safetensors keeps strings only, hence JSON.
+It stores everything besides the arrays that affects the logits: the model's
+name, its full configuration, and the constants that a runtime without this
+package needs. safetensors metadata holds strings only, hence the JSON.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nfnets import errors
 from nfnets.layers import activations, squeeze_excite, ws_conv
+from nfnets.models import catalogue, scaling
 from nfnets.models import config as model_config
-from nfnets.models import scaling
-from nfnets.weights import files, timm_names, tree
+from nfnets.weights import files, tree
 
 _FORMAT = 'nfnets 1'
 
 
 class Header(NamedTuple):
-  """What a file tells about its network."""
+  """The parsed metadata."""
 
-  name: str
-  options: dict[str, Any]  # of create_model
+  name: str  # the model
+  options: tree.Options
   class_names: tuple[str, ...]
   eval_preset: str  # see `data.crops.eval_crop`
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
-  """Whether `make` wrote this metadata."""
+  """Returns whether metadata was written by `make`."""
   return metadata.get('format', '').startswith('nfnets')
 
 
@@ -38,17 +38,17 @@ def make(
   class_names: Sequence[str] = (),
   eval_preset: str | None = None,
 ) -> dict[str, str]:
-  """The metadata of a file of weights.
+  """Builds the metadata of a weights file.
 
   Args:
-    config: of the model.
-    class_names: one per class, or none.
-    eval_preset: how images were cut when the network was evaluated; None is
-      the way of the model's authors.
+    config: the model's configuration.
+    class_names: one name per class, or none.
+    eval_preset: the preset of `data.crops.eval_crop` for test images. None
+      selects the preset of the model's authors.
 
   Returns:
-    Strings: 'format', 'model', 'eval_preset', and as JSON 'options' (with
-    which `create_model` makes the config again), 'config', 'constants' and
+    Strings: 'format', 'model', 'eval_preset' and, as JSON, 'options' (with
+    which `create_model` rebuilds the configuration), 'config', 'constants' and
     'class_names'.
   """
   return {
@@ -58,19 +58,12 @@ def make(
     'config': json.dumps(dataclasses.asdict(config), sort_keys=True),
     'constants': json.dumps(_constants(config), sort_keys=True),
     'class_names': json.dumps(list(class_names)),
-    'eval_preset': eval_preset or published_preset(config),
+    'eval_preset': eval_preset or catalogue.eval_preset(config),
   }
 
 
-def published_preset(config: model_config.ModelConfig) -> str:
-  """How the authors of a model cut images, see `data.crops.eval_crop`."""
-  if timm_names.timm_name(config.name) not in (None, f'dm_{config.name}'):
-    return 'timm'
-  return 'deepmind' if config.family == 'NFNet' else 'deepmind_crop'
-
-
-def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
-  """The numbers of the forward pass that stand in no array."""
+def _constants(config: model_config.ModelConfig) -> dict[str, object]:
+  """Returns the constants of the forward pass that no array holds."""
   return {
     'alpha': config.alpha,
     'beta': scaling.betas(config.depth, config.alpha),
@@ -87,34 +80,34 @@ def _constants(config: model_config.ModelConfig) -> dict[str, Any]:
 
 
 def parse(contents: files.Contents, path: str) -> Header:
-  """Reads what `make` wrote.
+  """Parses metadata written by `make`.
 
   Args:
-    contents: of a file that `is_ours`.
-    path: of the file, for messages.
+    contents: the contents of a file whose metadata `is_ours`.
+    path: the file's name, for messages.
 
   Returns:
-    The model's name, its options and its class names.
+    The model's name, options, class names and evaluation preset.
 
   Raises:
-    UserError: it was written by a newer version, or is damaged.
+    UserError: the file was written by a newer version, or is damaged.
   """
   metadata = contents.metadata
-  if not contents.sealed:
+  if not contents.verified:
     raise errors.UserError(
-      f'{path}: damaged: its SHA-256 is missing; fetch or write it again'
+      f'{path}: is damaged: its SHA-256 is missing; download or write it again'
     )
   if metadata['format'] != _FORMAT:
     raise errors.UserError(
-      f'{path}: its format is {metadata["format"]!r:.40}, expected '
-      f'{_FORMAT!r}; it may need a newer nfnets'
+      f'{path}: has format {metadata["format"]!r:.40}, expected {_FORMAT!r};'
+      ' reading it may require a newer nfnets'
     )
   try:
-    written = json.loads(metadata['options'])
+    stored = json.loads(metadata['options'])
     names = json.loads(metadata['class_names'])
     options = {
       key: tuple(value) if isinstance(value, list) else value
-      for key, value in written.items()
+      for key, value in stored.items()
     }
     return Header(
       metadata['model'],
@@ -124,20 +117,23 @@ def parse(contents: files.Contents, path: str) -> Header:
     )
   except (KeyError, ValueError, TypeError, AttributeError) as error:
     raise errors.UserError(
-      f'{path}: damaged metadata ({type(error).__name__}: {error!s:.80}); '
-      'write it again'
+      f'{path}: has damaged metadata ({type(error).__name__}: {error!s:.80});'
+      ' write it again'
     ) from None
 
 
 def join(params: tree.Flat, state: tree.Flat) -> tree.Flat:
-  """Parameters and state as the tensors of one file."""
+  """Merges parameters and state into the tensors of one file."""
   return {f'params/{path}': array for path, array in params.items()} | {
     f'state/{path}': array for path, array in state.items()
   }
 
 
 def split(tensors: tree.Flat) -> tuple[tree.Flat, tree.Flat]:
-  """The inverse of `join`; what is in neither part counts as a parameter."""
+  """Splits tensors into parameters and state, the inverse of `join`.
+
+  Tensors with neither prefix count as parameters.
+  """
   state = {
     name.removeprefix('state/'): array
     for name, array in tensors.items()

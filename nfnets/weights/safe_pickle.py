@@ -1,10 +1,13 @@
-"""Reads pickles of arrays without running anything that is in them.
+"""A restricted unpickler that can only build arrays and plain containers.
 
-The published F0-F6 files are pickles. Python's own unpickler calls whatever a
-file names; this one is a small machine of its own that knows the pickle
-language but not how to import. It builds numbers, strings, lists, tuples,
-dicts and NumPy arrays, and refuses everything else by name. Its memory and its
-time are bounded by the size of the file.
+The published F0-F6 files are pickles, and Python's own unpickler calls any
+function that a file refers to. This one interprets the pickle opcodes but
+cannot import anything. It builds numbers, strings, lists, tuples, dicts and
+NumPy arrays, and refuses all else, with the name of what was requested. Its
+memory and time are bounded by the size of the file.
+
+The stack and the memo can hold any value that a pickle can build, hence the
+type `object`.
 """
 
 import mmap
@@ -21,7 +24,7 @@ from nfnets.weights import pickle_types
 _MARK = object()
 _MAX_DEPTH = 64
 
-# Opcodes that push the value which stands in the file.
+# Opcodes that push the value stored after them.
 _CONSTANTS = frozenset(
   """
   INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
@@ -34,44 +37,44 @@ _IGNORED = frozenset(('PROTO', 'FRAME'))
 
 
 class _Refused(Exception):
-  """What the file asks for, said so that it can follow 'asks for'."""
+  """A request in the file that is refused; completes 'requests ...'."""
 
 
 class _Malformed(Exception):
-  """What is wrong with the file as a pickle."""
+  """A defect of the pickle."""
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-  """Reads the object in a pickle file; runs nothing.
+def load(path: str | os.PathLike[str]) -> object:
+  """Reads the object in a pickle file without executing anything.
 
   Args:
-    path: a file written by pickle or dill, any protocol.
+    path: a file written by pickle or dill with any protocol.
 
   Returns:
     Nested dicts, lists and tuples of numbers, strings and NumPy arrays
-    (native byte order). Haiku's old mappings are returned as dicts, JAX's old
-    device arrays as NumPy arrays.
+    (native byte order). Old mappings of Haiku are returned as dicts, old device
+    arrays of JAX as NumPy arrays.
 
   Raises:
-    UserError: the file is not a pickle, is damaged, or asks for anything but
-      the above; the message names what it asks for.
+    UserError: the file is not a pickle, is damaged, or requests anything else;
+      the message names the request.
   """
   path = pathlib.Path(path)
   try:
     with open(path, 'rb') as file:
       if not os.fstat(file.fileno()).st_size:
-        raise errors.UserError(f'{path}: the file is empty')
-      # A map, and not the file: it never reserves what a damaged length asks.
+        raise errors.UserError(f'{path}: the file is empty; download it again')
+      # Unlike read(n), a map never allocates the n of a damaged length.
       with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return _resolve(_Machine().run(view), 0, {})
+        return _resolve(_Unpickler().run(view), 0, {})
   except _Refused as error:
     raise errors.UserError(
-      f'{path}: refused, nothing was run: the file asks for {error}; weights '
-      'are made of arrays, numbers, strings and dicts only'
+      f'{path}: refused, nothing was executed: the file requests {error}; '
+      'weights consist of arrays, numbers, strings and dicts only'
     ) from None
   except _Malformed as error:
     raise errors.UserError(
-      f'{path}: not a readable pickle ({error}); fetch or write it again'
+      f'{path}: not a readable pickle ({error}); download or write it again'
     ) from None
   except OSError as error:
     raise errors.UserError(
@@ -79,12 +82,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     ) from None
 
 
-class _Machine:
-  """The stack machine of the pickle language, without its powers."""
+class _Unpickler:
+  """A stack machine for pickle opcodes that cannot import or call."""
 
   def __init__(self) -> None:
-    self._stack: list[Any] = []
-    self._memo: dict[int, Any] = {}
+    self._stack: list[object] = []
+    self._memo: dict[int, object] = {}
+    # Each action takes the opcode's argument: an int, a str or None.
     self._actions: dict[str, Callable[[Any], None]] = {
       'MARK': lambda _: self._stack.append(_MARK),
       'POP': lambda _: self._drop(),
@@ -114,59 +118,59 @@ class _Machine:
     for name in ('GET', 'BINGET', 'LONG_BINGET'):
       self._actions[name] = self._recall
 
-  def run(self, file: mmap.mmap) -> Any:
-    """Runs the machine over the opcodes of `file` and returns the top."""
+  def run(self, file: mmap.mmap) -> object:
+    """Interprets the opcodes of `file` and returns the top of the stack."""
     position = 0
     try:
-      for opcode, value, place in pickletools.genops(cast(IO[bytes], file)):
-        position = place or 0
+      for opcode, value, offset in pickletools.genops(cast(IO[bytes], file)):
+        position = offset or 0
         if opcode.name == 'STOP':
           return self._pop_many(1)[0]
         self._step(opcode.name, value)
     except pickle_types.Forbidden as error:
       raise _Refused(str(error)) from None
     except (ValueError, OverflowError, struct.error, IndexError) as error:
-      # genops explains itself in several lines: the first is enough.
+      # genops explains itself in several lines; the first is enough.
       reason = str(error).split('\n')[0][:120] or type(error).__name__
       _malformed(f'near byte {position}: {reason}')
     except (KeyError, TypeError, MemoryError) as error:
       _malformed(f'near byte {position}: {type(error).__name__}')
-    return _malformed('it has no end')
+    return _malformed('it does not end')
 
-  def _step(self, name: str, value: Any) -> None:
+  def _step(self, name: str, value: object) -> None:
     if name in _CONSTANTS:
       self._stack.append(_LITERALS.get(name, value))
     elif name in self._actions:
       self._actions[name](value)
     elif name not in _IGNORED:
-      asked = f' {value!r:.100}' if isinstance(value, str) else ''
-      raise _Refused(f'the pickle instruction {name}{asked}')
+      argument = f' {value!r:.100}' if isinstance(value, str) else ''
+      raise _Refused(f'the pickle instruction {name}{argument}')
 
-  def _top(self) -> Any:
+  def _top(self) -> object:
     if not self._stack or self._stack[-1] is _MARK:
-      _malformed('it takes a value where there is none')
+      _malformed('it takes a value from an empty stack')
     return self._stack[-1]
 
   def _drop(self) -> None:
     if not self._stack:
-      _malformed('it takes a value where there is none')
+      _malformed('it takes a value from an empty stack')
     self._stack.pop()
 
-  def _pop_many(self, count: int) -> tuple[Any, ...]:
+  def _pop_many(self, count: int) -> tuple[object, ...]:
     values = tuple(self._stack[-count:])
     if len(values) < count or any(value is _MARK for value in values):
-      _malformed('it takes a value where there is none')
+      _malformed('it takes a value from an empty stack')
     del self._stack[-count:]
     return values
 
-  def _to_mark(self) -> list[Any]:
-    values: list[Any] = []
+  def _to_mark(self) -> list[object]:
+    values: list[object] = []
     while self._stack:
       value = self._stack.pop()
       if value is _MARK:
         return values[::-1]
       values.append(value)
-    return _malformed('it closes a list that was not opened')
+    return _malformed('it closes a list that it did not open')
 
   def _drop_to_mark(self) -> None:
     self._to_mark()
@@ -176,18 +180,20 @@ class _Machine:
 
   def _recall(self, index: int) -> None:
     if index not in self._memo:
-      _malformed('it refers to a value that was not given')
+      _malformed('it refers to an unknown value')
     self._stack.append(self._memo[index])
 
-  def _extend(self, values: list[Any]) -> None:
-    if not isinstance(self._top(), list):
-      _malformed('it appends to what is not a list')
-    self._top().extend(values)
+  def _extend(self, values: list[object]) -> None:
+    target = self._top()
+    if not isinstance(target, list):
+      _malformed('it appends to something other than a list')
+    target.extend(values)
 
-  def _update(self, values: list[Any]) -> None:
-    if not isinstance(self._top(), dict):
-      _malformed('it sets an item of what is not a dict')
-    self._top().update(_as_dict(values))
+  def _update(self, values: list[object]) -> None:
+    target = self._top()
+    if not isinstance(target, dict):
+      _malformed('it sets an item of something other than a dict')
+    target.update(_as_dict(values))
 
   def _global(self, value: str) -> None:
     module, _, name = value.partition(' ')
@@ -196,22 +202,22 @@ class _Machine:
   def _stack_global(self) -> None:
     module, name = self._pop_many(2)
     if not (isinstance(module, str) and isinstance(name, str)):
-      _malformed('it names something by what is not a name')
+      _malformed('it refers to something by a name that is not a string')
     self._find(module, name)
 
   def _find(self, module: str, name: str) -> None:
-    maker = pickle_types.MAKERS.get((module, name))
-    if maker is None:
+    constructor = pickle_types.CONSTRUCTORS.get((module, name))
+    if constructor is None:
       raise _Refused(f'{f"{module}.{name}"!r:.100}')
-    self._stack.append(maker)
+    self._stack.append(constructor)
 
   def _reduce(self) -> None:
-    maker, arguments = self._pop_many(2)
-    if not isinstance(maker, pickle_types.Maker):
-      _malformed('it calls what is not a constructor')
+    constructor, arguments = self._pop_many(2)
+    if not isinstance(constructor, pickle_types.Constructor):
+      _malformed('it calls something other than a constructor')
     if not isinstance(arguments, tuple):
-      _malformed('it calls a constructor without a list of arguments')
-    self._stack.append(maker.make(*arguments))
+      _malformed('it calls a constructor without a tuple of arguments')
+    self._stack.append(constructor.build(*arguments))
 
   def _build(self) -> None:
     (state,) = self._pop_many(1)
@@ -221,23 +227,23 @@ class _Machine:
     target.set_state(state)
 
 
-def _as_dict(values: list[Any]) -> dict[Any, Any]:
+def _as_dict(values: list[object]) -> dict[object, object]:
   if len(values) % 2:
     _malformed('a key of a dict has no value')
   keys = values[::2]
-  # Hashing a deeply nested tuple overflows the interpreter's stack.
+  # Hashing a deeply nested tuple would overflow the interpreter's stack.
   if not all(isinstance(key, str | int) for key in keys):
     _malformed('a key of a dict is neither a string nor an integer')
   return dict(zip(keys, values[1::2], strict=True))
 
 
-def _resolve(value: Any, depth: int, done: dict[int, Any]) -> Any:
-  """Replaces what was built in steps by arrays, once per shared value."""
+def _resolve(value: object, depth: int, done: dict[int, object]) -> object:
+  """Replaces unfinished objects by their values; shared ones stay shared."""
   if depth > _MAX_DEPTH:
-    _malformed(f'it nests deeper than {_MAX_DEPTH}, or holds itself')
+    _malformed(f'it is nested deeper than {_MAX_DEPTH}, or contains itself')
   if isinstance(value, pickle_types.Unfinished):
     return _finished(value)
-  if isinstance(value, pickle_types.Maker):
+  if isinstance(value, pickle_types.Constructor):
     raise _Refused('a constructor as a value')
   if not isinstance(value, dict | list | tuple):
     return value
@@ -252,7 +258,7 @@ def _resolve(value: Any, depth: int, done: dict[int, Any]) -> Any:
   return done[id(value)]
 
 
-def _finished(value: pickle_types.Unfinished) -> Any:
+def _finished(value: pickle_types.Unfinished) -> object:
   try:
     return value.finish()
   except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Weights to files, in any of the layouts that `load` reads."""
+"""Saves weights in any layout that `load` reads."""
 
 import pathlib
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from nfnets import errors, models
+from nfnets.models import registry
 from nfnets.weights import deepmind, files, metadata, timm, tree
 
 
 def save(
   path: str | pathlib.Path,
-  params: tree.Nested,
-  state: tree.Nested,
+  params: registry.Params,
+  state: registry.State,
   name: str,
   layout: str = 'nfnets',
   *,
@@ -23,29 +24,32 @@ def save(
   refit: bool = False,
   **overrides: Any,
 ) -> None:
-  """Writes weights; a file at `path` is replaced in one step.
+  """Saves weights; an existing file is replaced atomically.
 
   Args:
-    path: where to.
-    params: {module: {name: array}}, of one device.
-    state: the same; empty but for networks with batch normalization.
-    name: of the model.
-    layout: 'nfnets', safetensors that tell the model, its settings and its
-      classes; 'deepmind', a pickle as the published files are; 'timm',
-      safetensors of a state dict that timm loads with strict=True.
-    class_names: one per class; kept by layout 'nfnets' only.
-    eval_preset: how images were cut when the network was evaluated (see
-      `data.crops.eval_crop`), None for the way of the model's authors; kept by
-      layout 'nfnets' only.
-    refit: for layout 'timm' and networks of the published standardization:
-      change the gains so that timm computes the same filters (its dm_nfnet
-      adds 1e-5 to the variance). GELU stays timm's: erf where ours is tanh.
-    **overrides: of `create_model`, as the network was made. A classifier of
-      another size than these say is kept; to load it, num_classes is asked.
+    path: the file to write.
+    params: {module: {name: array}}, without a device axis.
+    state: {module: {name: array}}, empty except for networks with batch
+      normalization.
+    name: the model's name.
+    layout: 'nfnets' writes safetensors that also store the model, its options
+      and its class names; 'deepmind' writes a pickle in the format of the
+      published files; 'timm' writes safetensors of a state dict that timm
+      loads with strict=True.
+    class_names: one name per class; stored by layout 'nfnets' only.
+    eval_preset: the preset of `data.crops.eval_crop` for test images; None
+      selects the preset of the model's authors. Stored by layout 'nfnets' only.
+    refit: for layout 'timm' and networks standardized as the published ones:
+      whether to change the gains so that timm computes the same filters (its
+      dm_nfnet adds 1e-5 to the variance). timm's GELU still differs: it uses
+      erf where ours uses tanh.
+    **overrides: the options that the model was created with. If `num_classes`
+      does not match the classifier, the classifier is saved as it is, and
+      loading it requires its `num_classes`.
 
   Raises:
-    UserError: the arrays are not the model's, timm has no such network, or
-      the file cannot be written.
+    UserError: the arrays do not fit the model, timm lacks the network, or the
+      file cannot be written.
   """
   path = pathlib.Path(path)
   model = models.create_model(name, **overrides)
@@ -74,7 +78,7 @@ def save(
     )
 
 
-def _on_host(nested: tree.Nested) -> tree.Flat:
+def _on_host(nested: registry.Params | registry.State) -> tree.Flat:
   return {
     path: np.asarray(jax.device_get(array))
     for path, array in tree.flatten(nested).items()
@@ -82,7 +86,7 @@ def _on_host(nested: tree.Nested) -> tree.Flat:
 
 
 def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> None:
-  """Raises unless the parameters, the classifier aside, are the model's."""
+  """Raises an error unless all arrays but the classifier's fit the model."""
   wanted = tree.expected(model.config).params
   body = {k: v for k, v in flat.items() if not tree.is_head(k)}
   tree.check(

@@ -1,62 +1,59 @@
-"""Any file of weights, read as it is."""
+"""Reads a weights file in any layout, without comparing it to a model."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 from nfnets import errors
-from nfnets.weights import (
-  deepmind,
-  files,
-  hub,
-  metadata,
-  timm_names,
-  tree,
-)
+from nfnets.models import catalogue
+from nfnets.weights import deepmind, files, hub, metadata, tree
+
+Layout = Literal['nfnets', 'deepmind', 'timm']
 
 
 class Source(NamedTuple):
-  """What a file holds, before it is compared with a model."""
+  """The contents of a weights file."""
 
   path: str  # as the user gave it, for messages
-  layout: str  # 'nfnets', 'deepmind' or 'timm'
-  params: tree.Flat  # by the names of the layout
+  layout: Layout
+  params: tree.Flat  # by the layout's names
   state: tree.Flat
-  name: str | None  # of the model, where the file or the id tells it
-  options: dict[str, Any] = {}  # of create_model, where the file tells them
+  name: str | None  # the model, if the file or the hub id specifies it
+  options: tree.Options = {}  # empty if the file stores none
   class_names: tuple[str, ...] = ()
   eval_preset: str | None = None
 
 
 def read(path: str | pathlib.Path, name: str | None = None) -> Source:
-  """Reads a file of any layout as it is.
+  """Reads a file in any layout.
 
   Args:
-    path: as `loading.load` takes it.
-    name: of the model, to compare the published md5 of a DeepMind file.
+    path: a file or hub id, see `loading.load`.
+    name: the model's name. If DeepMind published its file, a file without a
+      digest of our own is compared with the published MD5.
 
   Returns:
-    The arrays and what else the file tells.
+    The arrays and everything else that the file stores.
 
   Raises:
     UserError: the file cannot be read, is damaged or unsafe.
   """
-  told, shown = None, str(path)
-  if not pathlib.Path(path).exists() and hub.model_name(shown):
-    told = timm_names.our_name(hub.model_name(shown) or '')
+  hub_model, shown = None, str(path)
+  if not pathlib.Path(path).exists() and (theirs := hub.model_name(shown)):
+    hub_model = catalogue.our_name(theirs)
     path = hub.fetch(shown)
   file = pathlib.Path(path)
   kind = files.kind(file)
   if kind == 'directory':
     raise errors.UserError(
-      f'{path}: a directory; python -m nfnets.convert {path} FILE --to=nfnets '
-      'exports the checkpoint of a training run'
+      f'{path}: is a directory; to export the checkpoint of a training run, '
+      f'run python -m nfnets.convert {path} FILE --to=nfnets'
     )
   if kind == 'pickle':
     trees = deepmind.read(file, name)
-    return Source(shown, 'deepmind', *trees, told)
+    return Source(shown, 'deepmind', *trees, hub_model)
   contents = files.read_safetensors(file)
   if not metadata.is_ours(contents.metadata):
-    return Source(shown, 'timm', contents.tensors, {}, told)
+    return Source(shown, 'timm', contents.tensors, {}, hub_model)
   header = metadata.parse(contents, shown)
   parts = metadata.split(contents.tensors)
   return Source(

@@ -1,21 +1,23 @@
-"""timm's names and shapes for our parameters, both ways.
+"""Converts between our parameters and timm's state dicts.
 
-Every array of ours is one tensor of timm's, permuted or with axes of size one
-added: converting loses no bit. What timm computes differently (padding, the
-epsilon, where gamma stands, GELU, attention) is in the model's config.
+Each of our arrays corresponds to one tensor of timm's, up to a permutation of
+axes and added axes of size one, so conversion is exact. The model's
+configuration covers what timm computes differently: padding, epsilon, placement
+of gamma, GELU and attention.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, models
 from nfnets.layers import ws_conv
+from nfnets.models import catalogue
 from nfnets.models import config as model_config
-from nfnets.weights import timm_names, tree
+from nfnets.weights import tree
 
 _BLOCK = re.compile(r'(?:nf_block|nf_res_block)(?:_(\d+))?/(.+)')
 _STEM = re.compile(r'stem_conv(\d)/(w|gain|bias)')
@@ -33,81 +35,81 @@ _LEAVES = {'w': 'weight', 'gain': 'gain', 'bias': 'bias', 'b': 'bias'}
 
 
 class Layout(NamedTuple):
-  """How an array of ours lies in timm's state dict."""
+  """The permutation and reshaping that turn our array into timm's."""
 
-  axes: tuple[int, ...]  # numpy.transpose of ours
-  ones: int  # axes of size one after them
+  axes: tuple[int, ...]  # permutation of our axes
+  ones: int  # number of axes of size one appended
 
-  def to_timm(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Our array to timm's."""
+  def to_timm(self, array: np.ndarray) -> np.ndarray:
+    """Converts our array to timm's."""
     permuted = np.transpose(array, self.axes)
     return permuted.reshape(permuted.shape + (1,) * self.ones)
 
-  def from_timm(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array of timm to ours."""
+  def from_timm(self, array: np.ndarray) -> np.ndarray:
+    """Converts timm's array to ours."""
     squeezed = array.reshape(array.shape[: array.ndim - self.ones])
     return np.transpose(squeezed, np.argsort(self.axes))
 
   def timm_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of timm's array for our shape."""
+    """Returns the shape of timm's array, given that of ours."""
     return tuple(shape[axis] for axis in self.axes) + (1,) * self.ones
 
 
-_AS_IT_IS = Layout((0,), 0)
+_VECTOR = Layout((0,), 0)
 _SCALAR = Layout((), 0)
 _GAIN = Layout((0,), 3)
 _CONV_WEIGHT = Layout((3, 2, 0, 1), 0)
 _LINEAR = Layout((1, 0), 0)
 _LINEAR_AS_CONV = Layout((1, 0), 2)
 _ECA = Layout((2, 1, 0), 0)
-_LEAF_LAYOUTS = {'w': _CONV_WEIGHT, 'gain': _GAIN, 'bias': _AS_IT_IS}
+_LEAF_LAYOUTS = {'w': _CONV_WEIGHT, 'gain': _GAIN, 'bias': _VECTOR}
 
 
 def layouts(
-  paths: Mapping[str, Any], config: model_config.ModelConfig
+  paths: Iterable[str], config: model_config.ModelConfig
 ) -> dict[str, tuple[str, Layout]]:
-  """Where every parameter of a model lies in timm's state dict.
+  """Maps each of a model's parameters to a tensor of timm's.
 
   Args:
     paths: flat names of the model's parameters ('NFNet/~/stem_conv0/w').
-    config: of the model.
+    config: the model's configuration.
 
   Returns:
     {our flat name: (timm's name, layout)}.
 
   Raises:
-    UserError: timm has no such network.
+    UserError: timm lacks the network.
   """
-  if timm_names.timm_name(config.name) is None:
+  if catalogue.timm_name(config.name) is None:
+    known = filter(catalogue.timm_name, models.list_models())
     raise errors.UserError(
-      f'{config.name}: timm has no such network; it has nfnet_f0 to f6 '
-      '(as dm_nfnet_f0 ...) and the models that python -m nfnets.models '
-      'lists as its own'
+      f'{config.name}: timm has no such network; choose one of'
+      f' {", ".join(known)}'
     )
-  return {path: _place(path, config) for path in paths}
+  return {path: _locate(path, config) for path in paths}
 
 
-def _place(path: str, config: model_config.ModelConfig) -> tuple[str, Layout]:
+def _locate(path: str, config: model_config.ModelConfig) -> tuple[str, Layout]:
   local = path.split('/~/', 1)[1]
   if match := _STEM.fullmatch(local):
     number, leaf = int(match[1]) + 1, match[2]
     return f'stem.conv{number}.{_LEAVES[leaf]}', _LEAF_LAYOUTS[leaf]
   if match := _BLOCK.fullmatch(local):
     stage, index = _stage_and_index(int(match[1] or 0), config.depth)
-    name, layout = _place_in_block(match[2], config)
+    name, layout = _locate_in_block(match[2], config)
     return f'stages.{stage}.{index}.{name}', layout
   module, leaf = local.split('/')
   if module == 'linear':
-    layout = _LINEAR if leaf == 'w' else _AS_IT_IS
+    layout = _LINEAR if leaf == 'w' else _VECTOR
     return f'head.fc.{_LEAVES[leaf]}', layout
   prefix = {'initial_conv': 'stem.conv', 'final_conv': 'final_conv'}[module]
   return f'{prefix}.{_LEAVES[leaf]}', _LEAF_LAYOUTS[leaf]
 
 
-def _place_in_block(
+def _locate_in_block(
   local: str, config: model_config.ModelConfig
 ) -> tuple[str, Layout]:
-  # In RegNet blocks attention stands before the last convolution.
+  # RegNet blocks apply attention before the last convolution.
   attention = 'attn' if config.inverted else 'attn_last'
   if local == 'skip_gain':
     return 'skipinit_gain', _SCALAR
@@ -116,22 +118,33 @@ def _place_in_block(
     return f'{_CONVS[module]}.{_LEAVES[leaf]}', _LEAF_LAYOUTS[leaf]
   if match := _ATTENTION.fullmatch(local):
     number, leaf = 2 if match[1] else 1, match[2]
-    layout = _LINEAR_AS_CONV if leaf == 'w' else _AS_IT_IS
+    layout = _LINEAR_AS_CONV if leaf == 'w' else _VECTOR
     return f'{attention}.fc{number}.{_LEAVES[leaf]}', layout
   return f'{attention}.conv.weight', _ECA
 
 
 def _stage_and_index(block: int, depth: tuple[int, ...]) -> tuple[int, int]:
-  """Block number through the whole net to (stage, number in the stage)."""
+  """Converts a block's number in the network to (stage, index in stage)."""
   for stage, blocks in enumerate(depth):
     if block < blocks:
       return stage, block
     block -= blocks
-  raise ValueError(f'block {block} past the end of depth {depth}')
+  raise ValueError(f'block is {block} beyond the end of depth {depth}')
 
 
 def to_timm(params: tree.Flat, config: model_config.ModelConfig) -> tree.Flat:
-  """Our flat parameters as timm's state dict (NumPy arrays, any order)."""
+  """Converts parameters to timm's state dict.
+
+  Args:
+    params: our arrays by flat name.
+    config: the model's configuration.
+
+  Returns:
+    Arrays by timm's names, in any memory order.
+
+  Raises:
+    UserError: timm lacks the network.
+  """
   return {
     name: layout.to_timm(np.asarray(params[path]))
     for path, (name, layout) in layouts(params, config).items()
@@ -139,47 +152,59 @@ def to_timm(params: tree.Flat, config: model_config.ModelConfig) -> tree.Flat:
 
 
 def from_timm(
-  tensors: tree.Flat, wanted: tree.Flat, config: model_config.ModelConfig
+  tensors: tree.Flat, paths: Iterable[str], config: model_config.ModelConfig
 ) -> tree.Flat:
-  """A state dict of timm as our flat parameters.
+  """Converts a state dict of timm to our parameters.
 
   Args:
-    tensors: timm's, by its names and of its shapes.
-    wanted: the model's names; those whose tensor is absent are left out.
-    config: of the model.
+    tensors: arrays by timm's names, with timm's shapes.
+    paths: flat names of the model's parameters. Those without a tensor are
+      omitted from the result.
+    config: the model's configuration.
 
   Returns:
     Our arrays by flat name.
+
+  Raises:
+    UserError: timm lacks the network.
   """
   return {
     path: layout.from_timm(tensors[name])
-    for path, (name, layout) in layouts(wanted, config).items()
+    for path, (name, layout) in layouts(paths, config).items()
     if name in tensors
   }
 
 
 def refit_from_timm(params: tree.Flat) -> tree.Flat:
-  """Gains for which the floor rule gives the filters that timm computes.
+  """Changes gains so that our standardization yields timm's filters.
 
-  timm adds 1e-5 to a filter's variance; the published networks keep
-  variance * fan_in at 1e-4 or more. See `refit_to_timm` for the inverse.
+  timm adds 1e-5 to a filter's variance. The published networks bound
+  variance * fan_in below by 1e-4 instead, see `ws_conv.standardize_weight`.
 
   Args:
-    params: flat parameters as timm has them.
+    params: parameters converted from timm, by flat name.
 
   Returns:
-    The same with other gains.
+    The parameters with new gains.
   """
   return _refit(params, lambda floor, offset: floor / offset)
 
 
 def refit_to_timm(params: tree.Flat) -> tree.Flat:
-  """Gains for which timm computes the filters that the floor rule gives."""
+  """Changes gains so that timm's standardization yields our filters.
+
+  Args:
+    params: our parameters by flat name.
+
+  Returns:
+    The parameters with new gains, to be converted by `to_timm`.
+  """
   return _refit(params, lambda floor, offset: offset / floor)
 
 
 def _refit(
-  params: tree.Flat, square_of_factor: Callable[[Any, Any], Any]
+  params: tree.Flat,
+  square_of_factor: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tree.Flat:
   refitted = dict(params)
   for path, gain in params.items():

@@ -1,6 +1,6 @@
-"""Flat names for parameter trees, and their comparison with a model's.
+"""Flat names for parameter trees, and checks against a model's arrays.
 
-A tree {module: {name: array}} is written flat as {'module/name': array}.
+A tree {module: {name: array}} becomes the flat dict {'module/name': array}.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -16,24 +16,35 @@ import numpy as np
 from nfnets import errors, models
 from nfnets.models import catalogue
 from nfnets.models import config as model_config
-from nfnets.weights import timm_names
 
-Flat = dict[str, Any]
-Nested = dict[str, dict[str, Any]]
+Flat = dict[str, np.ndarray]
+"""Arrays by flat name."""
+Nested = dict[str, dict[str, np.ndarray]]
+"""Arrays by module and name."""
+Shapes = dict[str, jax.ShapeDtypeStruct]
+"""Shapes and dtypes by flat name."""
+Options = dict[str, Any]
+"""Keyword arguments of `create_model`: some fields of `ModelConfig`.
+
+A dict rather than a record because absence matters: a missing field keeps the
+named model's own value. The values have the types of the fields.
+"""
 
 _HEAD = re.compile(r'[^/]+/~/linear/[wb]|head\.fc\.(weight|bias)')
-_SHOWN = 3  # of each kind of fault, in a message
+_MAX_SHOWN = 3  # arrays of each kind in an error message
+
+_T = TypeVar('_T')
 
 
 class Expected(NamedTuple):
-  """Names and shapes (jax.ShapeDtypeStruct) of a model's arrays, flat."""
+  """The arrays that a model has."""
 
-  params: Flat
-  state: Flat
+  params: Shapes
+  state: Shapes
 
 
-def flatten(tree: Mapping[str, Mapping[str, Any]]) -> Flat:
-  """{module: {name: x}} to {'module/name': x}."""
+def flatten(tree: Mapping[str, Mapping[str, _T]]) -> dict[str, _T]:
+  """Converts {module: {name: x}} to {'module/name': x}."""
   return {
     f'{module}/{name}': value
     for module, values in tree.items()
@@ -41,9 +52,9 @@ def flatten(tree: Mapping[str, Mapping[str, Any]]) -> Flat:
   }
 
 
-def unflatten(flat: Mapping[str, Any]) -> Nested:
-  """{'module/name': x} to {module: {name: x}}, in sorted order."""
-  tree: Nested = {}
+def unflatten(flat: Mapping[str, _T]) -> dict[str, dict[str, _T]]:
+  """Converts {'module/name': x} to {module: {name: x}}, sorted by name."""
+  tree: dict[str, dict[str, _T]] = {}
   for path in sorted(flat):
     module, _, name = path.rpartition('/')
     tree.setdefault(module, {})[name] = flat[path]
@@ -51,23 +62,34 @@ def unflatten(flat: Mapping[str, Any]) -> Nested:
 
 
 def is_head(path: str) -> bool:
-  """Whether the parameter at this flat name is of the classifier."""
+  """Returns whether a flat name (ours or timm's) belongs to the classifier."""
   return _HEAD.fullmatch(path) is not None
 
 
-def options(config: model_config.ModelConfig) -> dict[str, Any]:
-  """The options with which `create_model` makes this config by its name."""
-  usual = dataclasses.asdict(models.create_model(config.name).config)
+def options(config: model_config.ModelConfig) -> Options:
+  """Returns the options with which `create_model` rebuilds a configuration.
+
+  Args:
+    config: the model's configuration.
+
+  Returns:
+    The fields that differ from the defaults of the model of that name.
+  """
+  defaults = dataclasses.asdict(models.create_model(config.name).config)
   return {
     field: value
     for field, value in dataclasses.asdict(config).items()
-    if value != usual[field]
+    if value != defaults[field]
   }
 
 
 @functools.lru_cache(maxsize=8)
 def expected(config: model_config.ModelConfig) -> Expected:
-  """The arrays that a model has, without making them."""
+  """Returns names, shapes and dtypes of a model's arrays; computes no values.
+
+  Args:
+    config: the model's configuration.
+  """
   model = models.create_model(config.name, **options(config))
   images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
   params, state = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -76,71 +98,72 @@ def expected(config: model_config.ModelConfig) -> Expected:
 
 def check(
   flat: Flat,
-  wanted: Flat,
+  wanted: Shapes,
   what: str,
   model: str,
   layout: str,
-  told: str | None = None,
+  stored_model: str | None = None,
 ) -> None:
-  """Raises unless `flat` holds exactly the arrays of `wanted`.
+  """Raises an error unless `flat` has exactly the names and shapes of `wanted`.
 
   Args:
-    flat: arrays by name.
-    wanted: names and shapes that the model has.
-    what: the file, for the message.
+    flat: the arrays found.
+    wanted: the model's arrays.
+    what: the file's name, for the message.
     model: the model's name, for the message.
-    layout: 'timm' or another, whose names these are.
-    told: the model that the file says it is of.
+    layout: 'timm' if the names are timm's.
+    stored_model: the model named in the file, if any.
 
   Raises:
-    UserError: an array is missing, surplus or of another shape. Names the first
-      few with both shapes, and the model that the arrays fit, if any.
+    UserError: an array is missing, unexpected or has the wrong shape. The
+      message lists the first few with their shapes, and the model that the
+      arrays fit, if any.
   """
   missing = sorted(wanted.keys() - flat.keys())
-  surplus = sorted(flat.keys() - wanted.keys())
+  unexpected = sorted(flat.keys() - wanted.keys())
   misshapen = [
     path
     for path in sorted(flat.keys() & wanted.keys())
     if tuple(flat[path].shape) != tuple(wanted[path].shape)
   ]
-  if not (missing or surplus or misshapen):
+  if not (missing or unexpected or misshapen):
     return
   faults = [
-    _first('of another shape', [
+    _summary('with the wrong shape', [
       f'{path} is {_shape(flat[path])} in the file and '
       f'{_shape(wanted[path])} in the model'
       for path in misshapen
     ]),
-    _first('missing', [f'{k} {_shape(wanted[k])}' for k in missing]),
-    _first('surplus', [f'{k} {_shape(flat[k])}' for k in surplus]),
+    _summary('missing', [f'{k} {_shape(wanted[k])}' for k in missing]),
+    _summary('unexpected', [f'{k} {_shape(flat[k])}' for k in unexpected]),
   ]  # fmt: skip
-  found = [told] if told else find_models(flat, layout)
-  remedy = 'it fits no model of python -m nfnets.models'
-  if all(is_head(path) for path in misshapen + missing + surplus):
+  fitting = [stored_model] if stored_model else find_models(flat, layout)
+  remedy = 'it fits no model listed by python -m nfnets.models'
+  if all(is_head(path) for path in misshapen + missing + unexpected):
     size = num_classes(flat)
-    keep = f'num_classes={size} keeps it, ' if size else ''
-    remedy = f'the head is another: {keep}reset_head=True makes a new one'
-  elif fits := [name for name in found if name != model]:
-    remedy = f'the file fits {" or ".join(fits)}'
+    keep = f"num_classes={size} to keep the file's or " if size else ''
+    remedy = f'the classifiers differ: pass {keep}reset_head=True for a new one'
+  elif others := [name for name in fitting if name != model]:
+    remedy = f'the file fits {" or ".join(others)}'
   raise errors.UserError(
     f'{what}: does not fit {model}: {"; ".join(filter(None, faults))}; {remedy}'
   )
 
 
-def _shape(array: Any) -> str:
+def _shape(array: np.ndarray | jax.ShapeDtypeStruct) -> str:
   return str(list(array.shape))
 
 
-def _first(what: str, faults: list[str]) -> str:
-  """'5 missing: a, b, c, ...', or nothing."""
+def _summary(what: str, faults: list[str]) -> str:
+  """Returns '5 missing: a, b, c, ...', or '' without faults."""
   if not faults:
     return ''
-  more = ', ...' if len(faults) > _SHOWN else ''
-  return f'{len(faults)} {what}: {", ".join(faults[:_SHOWN])}{more}'
+  more = ', ...' if len(faults) > _MAX_SHOWN else ''
+  return f'{len(faults)} {what}: {", ".join(faults[:_MAX_SHOWN])}{more}'
 
 
 def num_classes(flat: Flat) -> int:
-  """Size of the classifier among these arrays; 0 where there is none."""
+  """Returns the number of classes of the classifier, 0 without one."""
   for path, array in flat.items():
     if is_head(path) and len(array.shape) == 1:
       return int(array.shape[0])
@@ -148,19 +171,21 @@ def num_classes(flat: Flat) -> int:
 
 
 def find_models(flat: Flat, layout: str) -> list[str]:
-  """Names of the models that have as many arrays and numbers, head aside.
+  """Finds the models with the same number of arrays and parameters.
+
+  The classifier is not counted.
 
   Args:
-    flat: arrays by name.
-    layout: 'timm' or another, whose names these are.
+    flat: the arrays.
+    layout: 'timm' if the names are timm's.
 
   Returns:
-    Names as `create_model` takes them; none where nothing fits.
+    Names for `create_model`; empty if no model fits.
   """
   body = [array for path, array in flat.items() if not is_head(path)]
   size = sum(math.prod(array.shape) for array in body)
   return [
     name
     for name in catalogue.find(len(body), size)
-    if layout != 'timm' or timm_names.timm_name(name)
+    if layout != 'timm' or catalogue.timm_name(name)
   ]

@@ -9,8 +9,8 @@ import pytest
 
 from nfnets import models
 from nfnets.layers import convolution
+from nfnets.models import catalogue
 from nfnets.weights import timm as timm_layout
-from nfnets.weights import timm_names
 from tests.golden import fill
 from tests.models import filled
 
@@ -77,7 +77,7 @@ def pair(request, timm):
   torch.manual_seed(0)
   name = request.param
   model = models.create_model(name, depth=DEPTH, **FAMILIES[name])
-  net = timm.create_model(timm_names.timm_name(name), depths=DEPTH).eval()
+  net = timm.create_model(catalogue.timm_name(name), depths=DEPTH).eval()
   with torch.no_grad():
     for name, parameter in net.named_parameters():
       if name.endswith('gain'):
@@ -123,11 +123,11 @@ def test_feature_maps_are_timms(timm):
 
 
 @pytest.mark.parametrize(
-  'name', [n for n in models.list_models() if timm_names.timm_name(n)]
+  'name', [n for n in models.list_models() if catalogue.timm_name(n)]
 )
 def test_sizes_and_counts_are_timms(timm, name):
   config = models.create_model(name).config
-  theirs = timm.get_pretrained_cfg(timm_names.timm_name(name))
+  theirs = timm.get_pretrained_cfg(catalogue.timm_name(name))
   test_size = theirs.test_input_size or theirs.input_size
   assert config.train_size == theirs.input_size[-1]
   assert config.test_size == test_size[-1]

@@ -8,7 +8,7 @@ from tests import helpers
 from tests.golden import fill
 from tests.models import filled
 
-# Tensors and parameters, as counted in timm 1.0.31.
+# Numbers of tensors and parameters in timm 1.0.31.
 COUNTS = {
   'nfnet_l0': (221, 35_074_488),
   'eca_nfnet_l0': (185, 24_143_924),
@@ -42,7 +42,7 @@ GOLDEN = {
 }
 
 
-def test_every_variant_is_counted():
+def test_every_variant_has_counts():
   assert sorted(COUNTS) == sorted(timm_variants.VARIANTS)
 
 
@@ -59,7 +59,7 @@ def test_counts(name, expected):
 
 
 def _timm_value(name, shape):
-  """The value that golden/README.md gives an entry of timm's state dict."""
+  """Returns the value of an entry of timm's state dict in golden.json."""
   value = fill.fill(name, shape)
   if name.endswith('gain'):
     return value
@@ -78,8 +78,8 @@ def _params(model):
     for name, leaf in leaves.items()
   }
   params = {module: {} for module in shapes}
-  places = timm_layout.layouts(flat, model.config)
-  for path, (name, layout) in places.items():
+  layouts = timm_layout.layouts(flat, model.config)
+  for path, (name, layout) in layouts.items():
     module, _, leaf = path.rpartition('/')
     value = _timm_value(name, layout.timm_shape(flat[path]))
     params[module][leaf] = layout.from_timm(value)
@@ -93,7 +93,7 @@ def _params(model):
     for key in GOLDEN
   ],
 )
-def test_logits_are_timms(key):
+def test_logits_match_timm(key):
   golden = helpers.golden()['timm'][key]
   name, options = GOLDEN[key]
   model = models.create_model(name, **options)
@@ -101,7 +101,7 @@ def test_logits_are_timms(key):
   filled.assert_golden(logits, golden)
 
 
-def test_a_network_without_skip_gains_starts_as_its_shortcuts():
+def test_last_gains_start_at_zero_without_skip_gains():
   config = models.create_model('nfnet_l0').config
   assert not config.skip_gain
   assert config.skip_gain_init == 0.0

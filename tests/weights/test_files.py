@@ -1,4 +1,4 @@
-"""Files of tensors: recognised by content, whole or refused."""
+"""Files of tensors: recognized by content, complete or refused."""
 
 import json
 import struct
@@ -25,21 +25,21 @@ def test_round_trip_of_any_memory_order(tmp_path):
   files.write_safetensors(path, _TENSORS, {'key': 'é'})
   contents = files.read_safetensors(path)
   assert contents.metadata == {'key': 'é'}
-  assert contents.sealed
+  assert contents.verified
   assert contents.tensors.keys() == _TENSORS.keys()
   for name, array in _TENSORS.items():
     found = contents.tensors[name]
     assert found.dtype == array.dtype and found.shape == array.shape
     np.testing.assert_array_equal(found, array)
     assert found.flags.c_contiguous
-  # The library itself reads it, too.
+  # safetensors itself reads the file, too.
   with safetensors.safe_open(path, 'np') as file:
     np.testing.assert_array_equal(
       file.get_tensor('fortran'), _TENSORS['fortran']
     )
 
 
-def test_kind_is_by_content(tmp_path):
+def test_kind_depends_on_content_only(tmp_path):
   path = tmp_path / 'weights.npz'
   files.write_safetensors(path, _TENSORS, {})
   assert files.kind(path) == 'safetensors'
@@ -52,7 +52,7 @@ def test_kind_is_by_content(tmp_path):
   ('data', 'message'),
   [(b'', 'empty'), (b'PK\x03\x04rest', 'safetensors.torch.save_file')],
 )
-def test_kinds_that_hold_no_weights(tmp_path, data, message):
+def test_refuses_files_without_weights(tmp_path, data, message):
   path = tmp_path / 'file'
   path.write_bytes(data)
   with pytest.raises(errors.UserError, match=message):
@@ -64,13 +64,13 @@ def test_missing_file(tmp_path):
     files.kind(tmp_path / 'none')
 
 
-def test_changed_values_are_noticed(tmp_path):
+def test_detects_changed_values(tmp_path):
   path = tmp_path / 'file'
   files.write_safetensors(path, _TENSORS, {'key': 'value'})
   data = path.read_bytes()
   for old, new in ((b'value', b'valve'), (data[-1:], b'\x7f')):
-    place = data.rindex(old)
-    path.write_bytes(data[:place] + new + data[place + len(old) :])
+    index = data.rindex(old)
+    path.write_bytes(data[:index] + new + data[index + len(old) :])
     with pytest.raises(errors.UserError, match='SHA-256'):
       files.read_safetensors(path)
 
@@ -86,21 +86,23 @@ def test_changed_values_are_noticed(tmp_path):
     {'a': 7},
   ],
 )
-def test_damaged_headers(tmp_path, header):
+def test_refuses_damaged_headers(tmp_path, header):
   text = json.dumps(header).encode()
   path = tmp_path / 'file'
   path.write_bytes(struct.pack('<Q', len(text)) + text + bytes(8))
-  with pytest.raises(errors.UserError, match='readable') as raised:
+  with pytest.raises(
+    errors.UserError, match='not a readable safetensors'
+  ) as raised:
     files.read_safetensors(path)
   assert '\n' not in str(raised.value)
 
 
-def test_unwritable_place(tmp_path):
+def test_missing_folder(tmp_path):
   with pytest.raises(errors.UserError, match='cannot be written'):
     files.write_safetensors(tmp_path / 'none' / 'file', _TENSORS, {})
 
 
-def test_files_of_others_are_not_sealed(tmp_path):
+def test_files_of_others_are_not_verified(tmp_path):
   path = tmp_path / 'file'
   safetensors_numpy.save_file({'a': np.ones(2)}, path)
-  assert not files.read_safetensors(path).sealed
+  assert not files.read_safetensors(path).verified

@@ -1,4 +1,4 @@
-"""The pickle reader: what it reads, and that it runs nothing."""
+"""The restricted unpickler: what it reads, and that it executes nothing."""
 
 import collections
 import os
@@ -25,7 +25,7 @@ def _load(tmp_path, data):
 
 
 def _global(module, name, arguments):
-  """A call of module.name, as protocol 2 writes it."""
+  """Returns a pickle (protocol 2) that calls module.name."""
   call = pickle.dumps(arguments, 2)[2:-1]
   return b'\x80\x02c' + f'{module}\n{name}\n'.encode() + call + b'R.'
 
@@ -72,7 +72,7 @@ def test_old_containers_of_haiku_and_jax(tmp_path):
   np.testing.assert_array_equal(found['flat']['w'], [1, 1])
   np.testing.assert_array_equal(found['device'], [0, 1, 2])
 
-  # What JAX called the function until 2022.
+  # The name of the function in JAX until 2022.
   array = np.arange(3, dtype=np.float32)
   make, arguments, state = array.__reduce__()
   data = pickle.dumps((make, arguments, state, {}), 2)
@@ -111,25 +111,26 @@ def _hostile(path):
     'numpy.load': [_Payload(np.load, str(path))],
     '_WithState': stateful,
     'an array of': np.array([stateful]),
-    'number type': np.zeros(2, [('a', 'f4')]),
+    'structured dtype': np.zeros(2, [('a', 'f4')]),
   }
 
 
 @pytest.mark.parametrize('protocol', _PROTOCOLS)
-@pytest.mark.parametrize('asked', _hostile('x'))
-def test_refuses_by_name_and_runs_nothing(tmp_path, protocol, asked):
+@pytest.mark.parametrize('case', _hostile('x'))
+def test_refuses_by_name_and_executes_nothing(tmp_path, protocol, case):
   sentinel = tmp_path / 'executed'
   try:
-    data = pickle.dumps(_hostile(sentinel)[asked], protocol)
+    data = pickle.dumps(_hostile(sentinel)[case], protocol)
   except (TypeError, pickle.PicklingError):
-    pytest.skip('this protocol cannot hold it')
-  if asked == '_WithState' and protocol < 2:
-    asked = '_reconstructor'
-  elif asked == 'number type':
-    asked = 'an array of'
-  with pytest.raises(errors.UserError, match=asked) as raised:
+    pytest.skip('not supported by this protocol')
+  match = case
+  if case == '_WithState' and protocol < 2:
+    match = '_reconstructor'
+  elif case == 'structured dtype':
+    match = 'an array of something other than numbers'
+  with pytest.raises(errors.UserError, match=match) as raised:
     _load(tmp_path, data)
-  assert 'nothing was run' in str(raised.value)
+  assert 'nothing was executed' in str(raised.value)
   assert '\n' not in str(raised.value)
   assert not sentinel.exists()
 
@@ -148,7 +149,7 @@ def test_refuses_by_name_and_runs_nothing(tmp_path, protocol, asked):
   ids=['INST', 'INST2', 'OBJ', 'STACK_GLOBAL', 'PERSID', 'EXT1', 'NEWOBJ'],
 )
 def test_refuses_every_instruction_that_could_call(tmp_path, data):
-  with pytest.raises(errors.UserError, match='nothing was run'):
+  with pytest.raises(errors.UserError, match='nothing was executed'):
     _load(tmp_path, data)
 
 
@@ -159,17 +160,17 @@ def test_refuses_every_instruction_that_could_call(tmp_path, data):
     b'\x00' * 100,
     b'not a pickle',
     b'\x80\x02.',  # nothing on the stack
-    b'\x80\x02]',  # no end
+    b'\x80\x02]',  # without an end
     b'\x80\x02(.',
     b'\x80\x02t.',
-    b'\x80\x02h\x07.',  # a memo that was not given
+    b'\x80\x02h\x07.',  # an unknown memo
     b'\x80\x02K\x01K\x02a.',  # append to a number
     b'\x80\x02K\x01}s.',
     b'\x80\x02}]K\x01s.',  # a list as a key
     b'\x80\x02K\x01K\x02R.',  # a call of a number
-    b'\x80\x02]q\x00h\x00a.',  # a list that holds itself
+    b'\x80\x02]q\x00h\x00a.',  # a list that contains itself
     b'\x80\x02' + b'(' * 5000 + b't' * 5000 + b'.',  # 5000 deep
-    b'\x80\x02}' + b')' + b'\x85' * 10**5 + b'K\x01s.',  # hash of such a key
+    b'\x80\x02}' + b')' + b'\x85' * 10**5 + b'K\x01s.',  # such a key's hash
     b'\x80\x04\x8e' + b'\xff' * 7 + b'\x7f.',  # 2^63 bytes
     b'\x80\x04\x8d' + b'\x00' * 6 + b'\x10\x00.',  # 2^52 characters
     b'\x80\x02]r\xff\xff\xff\xff.'[:7],
@@ -177,19 +178,19 @@ def test_refuses_every_instruction_that_could_call(tmp_path, data):
     b'I' + b'9' * 10**6 + b'\n.',
   ],
 )
-def test_damaged_is_one_clear_line(tmp_path, data):
+def test_damaged_pickles_end_in_one_line(tmp_path, data):
   with pytest.raises(errors.UserError) as raised:
     _load(tmp_path, data)
   assert '\n' not in str(raised.value)
   assert len(str(raised.value)) < 500
 
 
-def test_giant_memo_index_reserves_nothing(tmp_path):
+def test_huge_memo_index_allocates_nothing(tmp_path):
   assert _load(tmp_path, b'\x80\x02]r\xff\xff\xff\xff.') == []
 
 
 @pytest.mark.parametrize('shape', [(2**40, 2**40), (5,), (-4,), (4.0,), [4]])
-def test_array_of_another_shape_than_its_bytes(tmp_path, shape):
+def test_shape_must_fit_the_bytes(tmp_path, shape):
   array = np.ones(4, np.float32)
   make, arguments, state = array.__reduce__()
   state = (state[0], shape, *state[2:])
@@ -208,7 +209,7 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 4, 5])
-def test_mutations_end_in_a_line_or_a_value(tmp_path, protocol):
+def test_mutations_end_in_one_line_or_a_value(tmp_path, protocol):
   value = {'m/~/conv': {'w': np.ones((2, 3), np.float32), 'b': np.zeros(3)}}
   data = pickletools.optimize(pickle.dumps(value, protocol))
   rng = random.Random(protocol)
@@ -216,8 +217,8 @@ def test_mutations_end_in_a_line_or_a_value(tmp_path, protocol):
   for _ in range(500):
     mutated = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
-      place = rng.randrange(len(mutated))
-      mutated[place : place + rng.choice((0, 1, 1, 1, 3))] = rng.randbytes(
+      index = rng.randrange(len(mutated))
+      mutated[index : index + rng.choice((0, 1, 1, 1, 3))] = rng.randbytes(
         rng.choice((0, 1, 1, 2))
       )
     try:

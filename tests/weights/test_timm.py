@@ -1,4 +1,4 @@
-"""timm's layout: names, bits and logits."""
+"""timm's layout: names, exact conversion and logits."""
 
 import math
 import sys
@@ -12,16 +12,16 @@ from safetensors import numpy as safetensors_numpy
 from nfnets import errors, models, weights
 from nfnets.layers import convolution
 from nfnets.models import catalogue
-from nfnets.weights import timm, timm_names, tree
+from nfnets.weights import timm, tree
 from tests import helpers
 from tests.golden import fill
 from tests.weights import tiny
 
-_TIMM_NAMES = [n for n in models.list_models() if timm_names.timm_name(n)]
+_NAMES = list(filter(catalogue.timm_name, models.list_models()))
 
 
 def _fill_as_golden(name, shape):
-  """The value of a tensor of timm's in golden.json (see its README)."""
+  """Returns the value of a tensor of timm's in golden.json, see its README."""
   value = fill.fill(name, shape)
   if name.endswith('gain') or len(shape) < 2:
     return value
@@ -32,7 +32,7 @@ def _fill_as_golden(name, shape):
 
 
 def _state_dict(name):
-  """Filled tensors by timm's names, of timm's shapes."""
+  """Returns filled tensors with timm's names and shapes."""
   config = models.create_model(name).config
   wanted = tree.expected(config).params
   return {
@@ -43,20 +43,9 @@ def _state_dict(name):
 
 def _logits(model, params, images):
   apply = jax.jit(model.apply, static_argnums=4)
-  # Quick to compile, most of all for the many small groups of RegNets.
+  # This lowering compiles fastest, above all for RegNet's many small groups.
   with convolution.lowering('plain'):
     return np.asarray(apply(params, {}, None, images, False)[0][0])
-
-
-def test_names_both_ways():
-  assert timm_names.timm_name('nfnet_f0') == 'dm_nfnet_f0'
-  assert timm_names.timm_name('timm_nf_regnet_b0') == 'nf_regnet_b0'
-  for name in ('nfnet_f7', 'nfnet_f0+', 'nf_resnet50', 'nf_regnet_b1'):
-    assert timm_names.timm_name(name) is None
-  for name in _TIMM_NAMES:
-    assert timm_names.our_name(timm_names.timm_name(name)) == name
-  for name in ('nfnet_f0', 'dm_nfnet_f7', 'resnet50', 'vit_base_patch16_224'):
-    assert timm_names.our_name(name) is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +56,7 @@ def test_names_both_ways():
     ('nf_regnet_b1@64', 'timm_nf_regnet_b1'),
   ],
 )
-def test_names_and_shapes_are_timms(golden, name):
+def test_names_and_shapes_match_timm(golden, name):
   config = models.create_model(name).config
   wanted = tree.expected(config).params
   found = {
@@ -80,7 +69,7 @@ def test_names_and_shapes_are_timms(golden, name):
 @pytest.mark.parametrize(
   'name', ['test_nfnet', 'timm_nf_regnet_b0', 'timm_nf_ecaresnet26']
 )
-def test_file_of_timm_to_here_and_back_is_bitwise(tmp_path, name):
+def test_round_trip_of_a_timm_file_is_bitwise(tmp_path, name):
   tensors = _state_dict(name)
   safetensors_numpy.save_file(tensors, tmp_path / 'timm', {'format': 'pt'})
   params, state = weights.load(tmp_path / 'timm', name)
@@ -90,14 +79,14 @@ def test_file_of_timm_to_here_and_back_is_bitwise(tmp_path, name):
   for key, value in tensors.items():
     assert back[key].shape == value.shape
     assert back[key].tobytes() == value.tobytes()
-  # The file tells its model by its tensors alone.
+  # The tensors alone determine the model.
   assert weights.load_model(tmp_path / 'timm').model.config.name == name
   assert weights.load_model(tmp_path / 'timm').eval_preset == 'timm'
 
 
 @pytest.mark.parametrize('name', ['timm_nf_regnet_b1', 'timm_nf_resnet50'])
 def test_golden_logits(tmp_path, name):
-  golden = helpers.golden()['timm'][f'{timm_names.timm_name(name)}@64']
+  golden = helpers.golden()['timm'][f'{catalogue.timm_name(name)}@64']
   path = tmp_path / 'file'
   safetensors_numpy.save_file(_state_dict(name), path)
   params, _ = weights.load(path, name)
@@ -121,8 +110,8 @@ def test_golden_logits_of_dm_nfnet_need_refit_and_erf(tmp_path):
   assert np.abs(logits[:, :8] - golden['logits']).max() > 100 * atol
 
 
-def test_refit_gives_timms_filters(tmp_path):
-  """Both ways, against the model that carries timm's epsilon instead."""
+def test_refit_yields_timms_filters(tmp_path):
+  """Compares both directions with our model that uses timm's epsilon."""
   path = tmp_path / 'file'
   tiny.save(path, 'timm')
   params, _ = weights.load(path, tiny.NAME, refit=True, **tiny.OPTIONS)
@@ -141,15 +130,15 @@ def test_refit_gives_timms_filters(tmp_path):
     )
 
 
-def test_refit_is_for_files_of_timm(tmp_path):
+def test_refit_requires_a_file_from_timm(tmp_path):
   path = tmp_path / 'file'
   tiny.save(path)
-  with pytest.raises(errors.UserError, match='refit=True is for files of timm'):
+  with pytest.raises(errors.UserError, match='refit=True requires a file'):
     weights.load(path, tiny.NAME, refit=True)
 
 
-def test_networks_that_timm_has_not(tmp_path):
-  # Of the same shapes, and something else computed with them.
+def test_refuses_networks_that_timm_lacks(tmp_path):
+  # timm's nf_regnet_b0 computes something different.
   params = tiny.full_params('nf_regnet_b0')
   with pytest.raises(errors.UserError, match='timm has no such network'):
     weights.save(tmp_path / 'file', params, {}, 'nf_regnet_b0', layout='timm')
@@ -157,20 +146,20 @@ def test_networks_that_timm_has_not(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', _TIMM_NAMES)
-def test_timm_loads_what_is_saved(tmp_path, name):
+@pytest.mark.parametrize('name', _NAMES)
+def test_timm_loads_saved_files(tmp_path, name):
   torch = pytest.importorskip('torch')
   stub = 'torchvision._meta_registrations'
   sys.modules.setdefault(stub, types.ModuleType(stub))
   timm_lib = pytest.importorskip('timm')
   if catalogue.ROWS[name].parameters > 150e6:
-    pytest.skip('as the smaller ones, and gigabytes')
+    pytest.skip('too large; the smaller networks cover it')
   from safetensors import torch as safetensors_torch
 
   path = tmp_path / 'file'
   weights.save(path, tiny.full_params(name), {}, name, layout='timm')
   with torch.device('meta'):
-    net = timm_lib.create_model(timm_names.timm_name(name))
+    net = timm_lib.create_model(catalogue.timm_name(name))
   tensors = safetensors_torch.load_file(path)
   net.load_state_dict(tensors, strict=True, assign=True)
   back = {k: v.numpy() for k, v in net.state_dict().items()}
