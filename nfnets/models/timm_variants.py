@@ -5,8 +5,6 @@ expresses the differences: symmetric padding, an additive epsilon, gamma in the
 weights, channels in multiples of eight, no skip gains (instead, the gains of
 each branch's last convolution start at zero) and, in the ResNets, a pooled
 shortcut. Stochastic depth follows the published networks, not timm.
-
-If a published network already has timm's name, ours starts with 'timm_'.
 """
 
 import dataclasses
@@ -15,6 +13,7 @@ from nfnets.models import nf_regnet, nf_resnet, nfnet
 from nfnets.models.config import ModelConfig
 
 PREFIX = 'timm_'
+"""Start of our name for a network whose name in timm is already taken."""
 
 
 def _with_timm_conventions(config: ModelConfig) -> ModelConfig:

@@ -50,17 +50,18 @@ def load(
       logits then equal timm's. By default, the arrays are those of the file,
       bit for bit. No effect on models that standardize as timm does.
     reset_head: whether to replace the classifier by a newly initialized one.
-    **overrides: options of `create_model`. Options stored in the file are
-      used unless overridden.
+    **overrides: options of `create_model`. Options stored in the file apply
+      by default; overrides may only contradict those that do not change what
+      the network computes in evaluation, such as `drop_rate`.
 
   Returns:
     (params, state) for `model.apply`: {module: {name: array}} of float32 NumPy
     arrays. The state is empty except for networks with batch normalization.
 
   Raises:
-    UserError: the file cannot be read, is damaged or unsafe, or does not fit
-      the model. The message then lists the first few arrays with both shapes,
-      and the model that the file fits.
+    UserError: the file cannot be read, is damaged or unsafe, contradicts the
+      overrides, or does not fit the model. In the last case, the message lists
+      the first few arrays with both shapes, and the model that the file fits.
   """
   source = sources.read(path, name)
   _check_name(source, name, overrides)
@@ -165,7 +166,7 @@ def _check_name(
 def _options(
   source: sources.Source, name: str, reset_head: bool, overrides: tree.Options
 ) -> tree.Options:
-  """Returns the file's options with overrides, which may not contradict."""
+  """Merges the file's options with overrides, which must agree with them."""
   stored = dict(source.options)
   if reset_head:
     stored.pop('num_classes', None)

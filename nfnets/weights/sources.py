@@ -7,14 +7,14 @@ from nfnets import errors
 from nfnets.models import catalogue
 from nfnets.weights import deepmind, files, hub, metadata, tree
 
-Layout = Literal['nfnets', 'deepmind', 'timm']
+FileLayout = Literal['nfnets', 'deepmind', 'timm']
 
 
 class Source(NamedTuple):
   """The contents of a weights file."""
 
   path: str  # as the user gave it, for messages
-  layout: Layout
+  layout: FileLayout
   params: tree.Flat  # by the layout's names
   state: tree.Flat
   name: str | None  # the model, if the file or the hub id specifies it

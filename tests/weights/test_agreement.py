@@ -18,7 +18,7 @@ def test_options_that_change_the_network_must_agree():
     agreement.check_options(source, tiny.NAME, {'activation': 'gelu'})
 
 
-def test_options_that_only_matter_in_training_may_differ():
+def test_options_irrelevant_to_evaluation_may_differ():
   source = _source(drop_rate=0.1, num_classes=5, remat=True)
   agreement.check_options(source, tiny.NAME, {'drop_rate': 0.5})
 
