@@ -75,7 +75,7 @@ class _TrainBatch:
           self.scaled_decoding,
         )
 
-      batch['label'][row], found = unreadable.read_or_neighbour(
+      batch['label'][row], found = unreadable.read_or_neighbor(
         source, indices[row], crop, self.slice.policy
       )
       return found
@@ -123,7 +123,7 @@ class _EvalBatch:
       try:
         batch['label'][row] = unreadable.read(source, first + row, crop)
       except source_lib.UnreadableError as error:
-        # A neighbour would be counted twice.
+        # A neighbor would be counted twice.
         batch['mask'][row] = False
         batch['image'][row] = 0
         return [unreadable.refuse_if_strict(error, self.slice.policy)]
