@@ -44,4 +44,4 @@ def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     with files.replacing(path) as temporary, open(temporary, 'wb') as file:
       np.savez(file, **arrays)  # type: ignore[arg-type]
   except OSError as error:
-    _LOG.warning('%s is not kept for the next run: %s', path, error)
+    _LOG.warning('%s cannot be cached for the next run: %s', path, error)

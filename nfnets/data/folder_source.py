@@ -136,9 +136,9 @@ def from_listing(
   try:
     labels = [label_of[path.split(b'/', 1)[0]] for path in paths]
   except KeyError as error:
-    stranger = os.path.join(listing.root, os.fsdecode(error.args[0]))
+    unknown = os.path.join(listing.root, os.fsdecode(error.args[0]))
     raise errors.UserError(
-      f'{stranger}: not one of the {len(class_names)} training classes'
+      f'{unknown}: not one of the {len(class_names)} training classes'
       f' ({", ".join(class_names[:3])}, ...); remove it, or add it to the'
       ' training images'
     ) from error

@@ -71,10 +71,10 @@ def list_images(root: str | os.PathLike) -> Listing:
     UserError: the folder, or one below it, cannot be read.
   """
   root = os.path.abspath(root)
-  kept_at = cache.entry_path('folders', root)
-  kept = cache.load_arrays(kept_at)
-  if kept is not None and _is_current(root, kept):
-    return Listing(root, kept['paths'])
+  cached_at = cache.entry_path('folders', root)
+  cached = cache.load_arrays(cached_at)
+  if cached is not None and _is_current(root, cached):
+    return Listing(root, cached['paths'])
   started = time.time_ns()
   folders: dict[str, int] = {}
   try:
@@ -88,7 +88,7 @@ def list_images(root: str | os.PathLike) -> Listing:
     'times': np.array(list(folders.values()), np.int64),
     'started': np.array(started, np.int64),
   }
-  cache.save_arrays(kept_at, arrays)
+  cache.save_arrays(cached_at, arrays)
   return listing
 
 
@@ -166,20 +166,20 @@ def _is_subfolder(entry: os.DirEntry[str]) -> bool:
     raise
 
 
-def _is_current(root: str, kept: dict[str, np.ndarray]) -> bool:
+def _is_current(root: str, cached: dict[str, np.ndarray]) -> bool:
   """Returns whether no folder has changed since the listing was made."""
-  if {'paths', 'folders', 'times', 'started'} - kept.keys():
+  if {'paths', 'folders', 'times', 'started'} - cached.keys():
     return False
-  if kept['times'].max(initial=0) > kept['started'] - _CLOCK_TICK_NS:
+  if cached['times'].max(initial=0) > cached['started'] - _CLOCK_TICK_NS:
     return False
   try:
     times = [
       os.stat(os.path.join(os.fsencode(root), folder)).st_mtime_ns
-      for folder in kept['folders'].tolist()
+      for folder in cached['folders'].tolist()
     ]
   except OSError:
     return False
-  return np.array_equal(times, kept['times'])
+  return np.array_equal(times, cached['times'])
 
 
 def subfolders(root: str) -> dict[str, str]:

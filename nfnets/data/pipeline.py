@@ -12,7 +12,6 @@ from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
-  images,
   places,
   pool,
   unreadable,
@@ -113,7 +112,7 @@ class _EvalBatch:
     def fill(row: int) -> list[unreadable.Unreadable]:
       def crop(data: bytes | np.ndarray) -> None:
         crops.eval_crop(
-          images.decode(data),
+          data,
           batch['image'][row],
           self.preset,
           self.crop_pct,
@@ -123,7 +122,7 @@ class _EvalBatch:
       try:
         batch['label'][row] = unreadable.read(source, first + row, crop)
       except source_lib.UnreadableError as error:
-        # A neighbor would be counted twice.
+        # A neighbour would be counted twice.
         batch['mask'][row] = False
         batch['image'][row] = 0
         return [unreadable.refuse_if_strict(error, self.slice.policy)]

@@ -112,10 +112,12 @@ def _scan(path: str) -> np.ndarray:
 def _index(paths: tuple[str, ...]) -> list[np.ndarray]:
   """Returns each file's offsets, from the cache unless a file has changed."""
   stamps = np.array([_stamp(path) for path in paths], np.int64).reshape(-1, 2)
-  kept_at = cache.entry_path('tfrecord', '\0'.join(map(os.path.abspath, paths)))
-  kept = cache.load_arrays(kept_at)
-  if kept and np.array_equal(kept.get('stamps', ()), stamps):
-    return np.split(kept['offsets'], np.cumsum(kept['counts'])[:-1])
+  cached_at = cache.entry_path(
+    'tfrecord', '\0'.join(map(os.path.abspath, paths))
+  )
+  cached = cache.load_arrays(cached_at)
+  if cached and np.array_equal(cached.get('stamps', ()), stamps):
+    return np.split(cached['offsets'], np.cumsum(cached['counts'])[:-1])
   where = pathlib.Path(paths[0]).parent if paths else ''
   per_file = _in_threads(_scan, paths, f'indexing records in {where}')
   arrays = {
@@ -123,7 +125,7 @@ def _index(paths: tuple[str, ...]) -> list[np.ndarray]:
     'counts': np.array([len(offsets) for offsets in per_file], np.int64),
     'offsets': np.concatenate([np.empty(0, np.int64), *per_file]),
   }
-  cache.save_arrays(kept_at, arrays)
+  cache.save_arrays(cached_at, arrays)
   return per_file
 
 

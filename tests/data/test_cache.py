@@ -29,7 +29,7 @@ def test_pickled_objects_are_not_loaded(tmp_path):
 def test_write_failure_is_a_warning(tmp_path, caplog):
   (tmp_path / 'file').write_text('')
   cache.save_arrays(tmp_path / 'file' / 'x.npz', {'a': np.arange(3)})
-  assert 'not kept for the next run' in caplog.text
+  assert 'cannot be cached for the next run' in caplog.text
 
 
 def test_entries_differ_by_kind_and_key():

@@ -130,7 +130,7 @@ def test_deleted_file_is_unreadable(tmp_path):
   assert batches.unreadable == {str(paths[3]): 'No such file or directory'}
 
 
-def odd(image):
+def unusual(image):
   """Yields names and bytes of valid files of unusual kinds."""
   gray = image[..., 0]
   pil = pil_image.fromarray(image)
@@ -161,7 +161,7 @@ def test_two_thousand_images_with_twenty_damaged(tmp_path):
     path = tmp_path / str(label) / f'photograph{number}.jpg'
     path.write_bytes(pictures.encode(photograph // 2 + image // 2))
   three, _ = pictures.digit(3)
-  for name, data in odd(three):
+  for name, data in unusual(three):
     (tmp_path / '3' / name).write_bytes(data)
   bad = set()
   for path, kind in zip(paths[::90], 2 * list(range(10)), strict=True):
@@ -183,7 +183,7 @@ def test_two_thousand_images_with_twenty_damaged(tmp_path):
   for source in (train, valid):
     for index in range(len(source)):
       example_id = source[index]['id']
-      if example_id.split('/')[-1] not in dict(odd(three)):
+      if example_id.split('/')[-1] not in dict(unusual(three)):
         continue
       assert source[index]['label'] == 3
       shown = images.decode(source[index]['image'])
