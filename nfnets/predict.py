@@ -85,9 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     metavar='N',
     help='images per forward pass (default: %(default)s)',
   )
-  output = parser.add_mutually_exclusive_group()
+  _add_formats(parser)
+  return parser
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+  formats = parser.add_mutually_exclusive_group()
   for name in ('json', 'csv'):
-    output.add_argument(
+    formats.add_argument(
       f'--{name}',
       dest='format',
       action='store_const',
@@ -95,7 +100,6 @@ def _parser() -> argparse.ArgumentParser:
       help=f'print {name.upper()} instead of a table',
     )
   parser.set_defaults(format='table')
-  return parser
 
 
 def _positive(text: str) -> int:
