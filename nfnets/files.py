@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the user's cache folder."""
+"""Atomic file replacement, and the user's cache folder."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields a temporary file that replaces `path` when the block succeeds.
 
-  A reader sees the old file or the new one, never a part. If the block raises,
-  `path` is left as it was and the temporary file is removed.
+  Readers see either the old file or the complete new one. If the block raises,
+  `path` is unchanged and the temporary file is removed.
 
   Args:
     path: the file to write; its folder must exist.
 
   Yields:
-    An empty file in the same folder, to be written.
+    An empty file in the same folder, to write to.
 
   Raises:
     OSError: the folder is missing or cannot be written.
@@ -29,7 +29,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   temporary = pathlib.Path(name)
   try:
     yield temporary
-    # mkstemp allows only the owner; a plain file follows the umask.
+    # mkstemp gives access to the owner only; other files follow the umask.
     mask = os.umask(0)
     os.umask(mask)
     temporary.chmod(0o666 & ~mask)
@@ -39,12 +39,12 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def cache_folder(*parts: str) -> pathlib.Path:
-  """Returns `$XDG_CACHE_HOME/nfnets`, or `~/.cache/nfnets`; not created here.
+  """Returns `$XDG_CACHE_HOME/nfnets`, or `~/.cache/nfnets`; does not create it.
 
-  A relative `$XDG_CACHE_HOME` is ignored, as the XDG specification asks.
+  A relative `$XDG_CACHE_HOME` is ignored, as the XDG specification requires.
 
   Args:
-    *parts: folders below it, such as 'xla'.
+    *parts: subfolders to append, such as 'xla'.
   """
   base = os.environ.get('XDG_CACHE_HOME', '')
   if not os.path.isabs(base):

@@ -1,4 +1,4 @@
-"""A trained network in use: files to class probabilities, and its export."""
+"""A trained network in use: class probabilities for image files, and export."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,23 +10,25 @@ from jax import export
 
 from nfnets import models, weights
 from nfnets.augment import preprocess
-from nfnets.data import crops, images
+from nfnets.data import crops, unreadable
+from nfnets.data import source as source_lib
 from nfnets.layers import convolution
 from nfnets.models import registry
 
 TOP = 5
+"""Number of classes in a prediction; fewer if the network has fewer."""
 
 
 class Guess(NamedTuple):
-  """One of the likeliest classes of an image."""
+  """One of the most likely classes of an image."""
 
-  label: int  # from 0
+  label: int  # From 0.
   name: str
   probability: float
 
 
 class Prediction(NamedTuple):
-  """The likeliest classes of an image, best first."""
+  """The most likely classes of an image, best first."""
 
   image: str
   guesses: tuple[Guess, ...]
@@ -40,32 +42,41 @@ def predict(
 ) -> Iterator[Prediction]:
   """Predicts the classes of image files.
 
+  Images are decoded and cropped as in an evaluation, to uint8[S, S, 3] with the
+  model's test size S. The network runs in float32.
+
   Args:
-    loaded: the network; its config and preset say how images are prepared.
+    loaded: the network, from `weights.load_model`; must have a classifier.
     paths: image files.
-    batch_size: images that go through the network together.
-    on_unreadable: called with each file that is skipped, and why.
+    batch_size: number of images per forward pass, at least 1.
+    on_unreadable: called with the path of each unreadable file, and the reason;
+      the file is then skipped.
 
   Yields:
-    A prediction per readable file, in their order.
+    A prediction per readable file, in the order of `paths`.
+
+  Raises:
+    UserError: the network's evaluation preset or crop settings are unknown.
   """
   size = loaded.model.config.test_size
   model, params = models.for_inference(loaded.model, loaded.params)
   probabilities = _make_probabilities(model)
-  weights_on_device = jax.device_put((params, loaded.state))
+  params, state = jax.device_put((params, loaded.state))
+  read_into = _make_read_into(loaded)
   batch = np.zeros((batch_size, size, size, 3), np.uint8)
   names: list[str] = []
 
   def flush() -> Iterator[Prediction]:
-    rows = np.asarray(probabilities(*weights_on_device, batch))
+    rows = np.asarray(probabilities(params, state, batch))
     for name, row in zip(names, rows, strict=False):
       yield Prediction(name, _best(row, loaded.class_names))
     names.clear()
 
   for path in paths:
-    reason = _read_into(path, batch[len(names)], loaded)
-    if reason:
-      on_unreadable(path, reason)
+    try:
+      read_into(path, batch[len(names)])
+    except source_lib.UnreadableError as error:
+      on_unreadable(path, error.reason)
       continue
     names.append(str(path))
     if len(names) == batch_size:
@@ -74,8 +85,10 @@ def predict(
     yield from flush()
 
 
-def _make_probabilities(model: models.Model) -> Callable[..., np.ndarray]:
-  """(params, state, uint8[B, S, S, 3]) -> float32[B, num_classes]."""
+def _make_probabilities(
+  model: models.Model,
+) -> Callable[[registry.Params, registry.State, np.ndarray], jax.Array]:
+  """Returns (params, state, uint8[B, S, S, 3]) -> float32[B, num_classes]."""
   config = model.config
 
   def probabilities(
@@ -88,39 +101,41 @@ def _make_probabilities(model: models.Model) -> Callable[..., np.ndarray]:
   return jax.jit(probabilities)
 
 
-def _read_into(
-  path: pathlib.Path, out: np.ndarray, loaded: weights.Loaded
-) -> str | None:
-  """Writes the image, cut to size, into `out`; returns what is wrong."""
+def _make_read_into(
+  loaded: weights.Loaded,
+) -> Callable[[pathlib.Path, np.ndarray], None]:
+  """Returns a function that writes a file's evaluation crop into an array."""
   config = loaded.model.config
-  try:
-    image = images.decode(path.read_bytes())
-  except OSError as error:
-    return error.strerror or type(error).__name__
-  except images.DecodeError as error:
-    return str(error)
-  crops.eval_crop(
-    image, out, loaded.eval_preset, config.crop_pct, config.crop_mode
+  preset = crops.check_preset(
+    loaded.eval_preset, config.crop_pct, config.crop_mode
   )
-  return None
+
+  def read_into(path: pathlib.Path, out: np.ndarray) -> None:
+    with unreadable.identified(str(path)):
+      crops.eval_crop(
+        path.read_bytes(), out, preset, config.crop_pct, config.crop_mode
+      )
+
+  return read_into
 
 
 def _best(row: np.ndarray, names: Sequence[str]) -> tuple[Guess, ...]:
-  # Stable, so that ties come out the same on every machine.
+  # A stable sort orders ties in the same way on every machine.
   order = (-row).argsort(kind='stable')[:TOP].tolist()
   return tuple(Guess(i, names[i], float(row[i])) for i in order)
 
 
 def export_program(loaded: weights.Loaded) -> bytes:
-  """The network as a portable program, weights included.
+  """Exports the network, including its weights, as a portable program.
 
   Args:
-    loaded: the network.
+    loaded: the network, from `weights.load_model`.
 
   Returns:
-    What `jax.export.deserialize` takes; its `call` maps normalised images
-    float32[b, S, S, 3], S the model's test size and b any, to logits
-    float32[b, num_classes], on cpu, cuda and tpu.
+    Serialized StableHLO for `jax.export.deserialize`, which takes it as a
+    bytearray. The program's `call` maps normalized images float32[b, S, S, 3],
+    with the model's test size S and any b, to logits float32[b, num_classes]
+    (a backbone's pooled features float32[b, C]), on cpu, cuda and tpu.
   """
   size = loaded.model.config.test_size
   (batch,) = export.symbolic_shape('b')
@@ -133,6 +148,6 @@ def export_program(loaded: weights.Loaded) -> bytes:
     return outputs
 
   exporting = export.export(jax.jit(logits), platforms=('cpu', 'cuda', 'tpu'))
-  # How fast a platform's own lowering is depends on the batch, left open here.
+  # The platform-specific lowerings depend on the batch size, unknown here.
   with convolution.lowering('plain'):
     return bytes(exporting(images).serialize())

@@ -1,4 +1,4 @@
-"""Says what is in images.
+"""Predicts the classes of images.
 
 python -m nfnets.predict --weights=FILE IMAGE_OR_FOLDER...
 """
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-  """Reads the command line, predicts and prints."""
+  """Reads the command line, predicts and prints; returns the exit status."""
   options = _parser().parse_args()
   paths = folders.find_images(options.images)
-  # JAX is imported here: --help and missing folders answer at once.
+  # JAX is imported here, to keep --help and messages about paths instant.
   from nfnets import inference, weights
   from nfnets.runtime import compilation
 
@@ -30,7 +30,8 @@ def main() -> int:
   loaded = weights.load_model(options.weights, options.model)
   if not loaded.model.config.num_classes:
     raise errors.UserError(
-      f'{options.weights}: a backbone, without classifier: nothing to predict'
+      f'{options.weights}: a backbone without a classifier cannot predict'
+      ' classes; choose a file with a classifier'
     )
   unreadable: list[pathlib.Path] = []
 
@@ -54,32 +55,51 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.predict',
-    description='Names the five likeliest classes of images.',
-    epilog='Exit status: 0, or 1 if an image could not be read.',
+    description='Predicts the five most likely classes of each image.',
+    epilog='Exit status: 0, or 1 on errors and if an image cannot be read.',
   )
   parser.add_argument(
-    'images', nargs='+', type=pathlib.Path, metavar='IMAGE_OR_FOLDER'
+    'images',
+    nargs='+',
+    type=pathlib.Path,
+    metavar='IMAGE_OR_FOLDER',
+    help='an image file with any name, or a folder, searched for images with'
+    ' its subfolders; hidden files and folders are skipped, links are followed',
   )
   parser.add_argument(
     '--weights',
     required=True,
     metavar='FILE',
-    help='any file that python -m nfnets.convert reads, or a model of the'
-    ' Hugging Face hub, such as timm/dm_nfnet_f0.dm_in1k',
+    help='any file that python -m nfnets.convert reads, or a model on the'
+    ' Hugging Face Hub, such as timm/dm_nfnet_f0.dm_in1k',
   )
   parser.add_argument(
-    '--model', metavar='NAME', help='where the file does not tell its model'
+    '--model',
+    metavar='NAME',
+    help='model name; needed only if the file does not specify it',
   )
   parser.add_argument(
-    '--batch_size', type=_positive, default=16, metavar='N', help='images'
+    '--batch_size',
+    type=_positive,
+    default=16,
+    metavar='N',
+    help='images per forward pass (default: %(default)s)',
   )
-  output = parser.add_mutually_exclusive_group()
+  _add_formats(parser)
+  return parser
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+  formats = parser.add_mutually_exclusive_group()
   for name in ('json', 'csv'):
-    output.add_argument(
-      f'--{name}', dest='format', action='store_const', const=name
+    formats.add_argument(
+      f'--{name}',
+      dest='format',
+      action='store_const',
+      const=name,
+      help=f'print {name.upper()} instead of a table',
     )
   parser.set_defaults(format='table')
-  return parser
 
 
 def _positive(text: str) -> int:
@@ -90,7 +110,7 @@ def _positive(text: str) -> int:
 
 
 def _progress(paths: Sequence[pathlib.Path]) -> Iterable[pathlib.Path]:
-  """The paths, with a bar on stderr where someone looks at it."""
+  """Yields the paths, with a progress bar if stderr is a terminal."""
   import rich.console
   import rich.progress
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the cache folder."""
+"""Atomic file replacement, and the cache folder."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ import pytest
 from nfnets import files
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
   path = tmp_path / 'file'
   path.write_text('before')
   with pytest.raises(RuntimeError), files.replacing(path) as temporary:
@@ -17,7 +17,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_new_file_has_the_usual_permissions(tmp_path):
+def test_new_file_has_the_usual_permissions(tmp_path):
   (tmp_path / 'plain').touch()
   with files.replacing(tmp_path / 'new') as temporary:
     temporary.write_text('all')
@@ -27,12 +27,12 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
 
 
 @pytest.mark.parametrize('base', ['', 'relative'])
-def test_cache_folder_of_the_home_directory(monkeypatch, base):
+def test_cache_folder_defaults_to_the_home_directory(monkeypatch, base):
   monkeypatch.setenv('XDG_CACHE_HOME', base)
   monkeypatch.setenv('HOME', '/me')
   assert files.cache_folder() == pathlib.Path('/me/.cache/nfnets')
 
 
-def test_cache_folder_of_the_users_choice(monkeypatch):
+def test_cache_folder_follows_the_environment(monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
   assert files.cache_folder('xla') == pathlib.Path('/somewhere/nfnets/xla')

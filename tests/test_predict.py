@@ -1,8 +1,9 @@
-"""python -m nfnets.predict: the probabilities of model.apply, in any form."""
+"""python -m nfnets.predict: the probabilities of model.apply in all formats."""
 
 import csv
 import io
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import sklearn.datasets
 
 from nfnets import errors, predict, weights
 from nfnets.augment import preprocess
-from nfnets.data import crops, images
+from nfnets.data import crops
 from nfnets.layers import convolution
 from tests.weights import tiny
 
@@ -43,10 +44,10 @@ def _run(monkeypatch, capsys, *arguments):
 
 
 def _probabilities(loaded, name):
-  """Step by step, without the program."""
+  """Returns the probabilities of model.apply, without using the command."""
   config = loaded.model.config
-  image = images.decode((_PHOTOS / name).read_bytes())
   cut = np.zeros((1, config.test_size, config.test_size, 3), np.uint8)
+  image = (_PHOTOS / name).read_bytes()
   crops.eval_crop(image, cut[0], 'deepmind', 0.9, 'squash')
   inputs = preprocess.normalize(cut, config.mean, config.std)
   (logits, _), _ = jax.jit(loaded.model.apply, static_argnums=4)(
@@ -94,12 +95,12 @@ def _check_photos(monkeypatch, capsys, path):
 def test_unreadable_images_are_skipped_and_counted(
   monkeypatch, capsys, weights_file, tmp_path
 ):
-  (tmp_path / 'a.jpg').write_bytes(b'no image')
+  (tmp_path / 'a.jpg').write_bytes(b'not an image')
   shutil.copy(_PHOTOS / 'china.jpg', tmp_path / 'b.jpg')
   (tmp_path / 'c.png').write_bytes(b'')
   shutil.copy(_PHOTOS / 'flower.jpg', tmp_path / 'd.JPG')
   shutil.copy(_PHOTOS / 'flower.jpg', tmp_path / 'e.jpg')
-  (tmp_path / 'readme.txt').write_text('no image, and not called one')
+  (tmp_path / 'readme.txt').write_text('neither an image nor named like one')
   status, out, err = _run(
     monkeypatch,
     capsys,
@@ -110,7 +111,10 @@ def test_unreadable_images_are_skipped_and_counted(
     tmp_path,
   )
   assert status == 1
-  assert 'a.jpg: ' in err and 'c.png: ' in err
+  assert (
+    "a.jpg: not an image, or a damaged one (starts with b'not an i')" in err
+  )
+  assert 'c.png: empty file' in err
   assert '2 of 5 images could not be read' in err
   assert 'readme' not in err
   rows = list(csv.DictReader(io.StringIO(out)))
@@ -120,9 +124,37 @@ def test_unreadable_images_are_skipped_and_counted(
     'e.jpg',
   ]
   assert [row['rank'] for row in rows[:5]] == ['1', '2', '3', '4', '5']
-  # The last batch is filled with what is left of the one before.
+  # The last batch is not full; its result must not depend on that.
   for left, right in zip(rows[5:10], rows[10:], strict=True):
     assert left['label'] == right['label']
+
+
+def test_searches_folders_as_training_does(
+  monkeypatch, capsys, weights_file, tmp_path
+):
+  root, photo = tmp_path / 'images', _PHOTOS / 'china.jpg'
+  for name in (
+    'images/a.jpg',
+    'images/._a.jpg',
+    'images/.ipynb_checkpoints/a.jpg',
+    'elsewhere/b.jpg',
+    'photo',
+  ):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(photo, tmp_path / name)
+  (root / 'linked').symlink_to(tmp_path / 'elsewhere')
+  (root / 'loop').symlink_to(root)
+  status, out, err = _run(
+    monkeypatch,
+    capsys,
+    *('--weights', weights_file, '--json', root, tmp_path / 'photo'),
+  )
+  assert (status, err) == (0, '')
+  assert [row['image'] for row in json.loads(out)] == [
+    str(root / 'a.jpg'),
+    str(root / 'linked/b.jpg'),
+    str(tmp_path / 'photo'),
+  ]
 
 
 def test_table(monkeypatch, capsys, weights_file):
@@ -136,7 +168,7 @@ def test_table(monkeypatch, capsys, weights_file):
   assert f'{best.max():.2%}' in out
 
 
-def test_what_a_user_can_get_wrong(monkeypatch, capsys, weights_file, tmp_path):
+def test_user_errors(monkeypatch, capsys, weights_file, tmp_path):
   for arguments, message in (
     ((tmp_path / 'none.jpg',), 'none.jpg: no such file'),
     ((tmp_path,), 'no image in this folder'),
@@ -144,15 +176,31 @@ def test_what_a_user_can_get_wrong(monkeypatch, capsys, weights_file, tmp_path):
     with pytest.raises(errors.UserError, match=message):
       _run(monkeypatch, capsys, '--weights', weights_file, *arguments)
   tiny.save(tmp_path / 'backbone', num_classes=0)
-  with pytest.raises(errors.UserError, match='without classifier'):
+  with pytest.raises(errors.UserError, match='without a classifier'):
     _run(monkeypatch, capsys, '--weights', tmp_path / 'backbone', _PHOTOS)
 
 
-def test_errors_are_one_line(tmp_path):
-  command = ('-m', 'nfnets.predict', '--weights=none', _PHOTOS)
-  done = subprocess.run(
-    [sys.executable, *command], capture_output=True, text=True
-  )
-  assert done.returncode == 1
-  assert done.stderr.startswith('error: none: no such file')
+def _run_command(*arguments):
+  command = [sys.executable, '-m', 'nfnets.predict', *map(str, arguments)]
+  done = subprocess.run(command, capture_output=True, text=True)
   assert done.stderr.count('\n') == 1
+  return done.returncode, done.stderr
+
+
+def test_errors_are_one_line():
+  status, err = _run_command('--weights=none', _PHOTOS)
+  assert status == 1
+  assert err.startswith('error: none: no such file')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read every folder')
+def test_unreadable_folder_is_an_error(tmp_path):
+  (tmp_path / 'a.jpg').touch()
+  locked = tmp_path / 'locked'
+  locked.mkdir(0)
+  try:
+    status, err = _run_command('--weights=none', tmp_path)
+  finally:
+    locked.chmod(0o755)
+  assert status == 1
+  assert err == f'error: {locked}: cannot be read: Permission denied\n'

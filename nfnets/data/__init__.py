@@ -1,1 +1,1 @@
-"""Bytes to batches, on the host. No JAX here."""
+"""From encoded images to batches, on the host, without JAX."""

@@ -1,4 +1,4 @@
-"""Shows what a data set holds: `python -m nfnets.data DATASET`."""
+"""Describes a data set: `python -m nfnets.data DATASET`."""
 
 import argparse
 
@@ -9,29 +9,32 @@ def _parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.data',
     description=(
-      'Reads a data set as training would, and shows its splits, classes, class'
-      ' balance, image sizes and the files that cannot be read; writes a sheet'
-      ' of samples.'
+      'Reads a data set the way training does, and prints its splits, classes,'
+      ' class balance, image sizes and unreadable files. Writes a sheet of'
+      ' samples.'
     ),
   )
   parser.add_argument(
     'dataset',
     help="'digits', 'folder:/path/to/images', 'imagenet2012' or another TFDS"
-    ' name',
+    ' data set',
   )
   parser.add_argument(
     '--data_dir',
-    help='where TFDS data sets were prepared, or the folder of ImageNet',
+    metavar='FOLDER',
+    help='folder of prepared TFDS data sets, or of ImageNet',
   )
   parser.add_argument(
     '--limit',
     type=_positive,
-    help='read only so many images of each split, evenly spread',
+    metavar='N',
+    help='read at most N images of each split, evenly spaced (default: all)',
   )
   parser.add_argument(
     '--grid',
     default='samples.png',
-    help='the PNG to write samples to (default: %(default)s)',
+    metavar='FILE',
+    help='PNG file to write samples to (default: %(default)s)',
   )
   return parser.parse_args()
 
@@ -44,7 +47,7 @@ def _positive(text: str) -> int:
 
 
 def main() -> None:
-  """Prints the report and writes the samples."""
+  """Prints the description and writes the samples."""
   args = _parse()
   from nfnets.data import describe, grid
 
@@ -61,7 +64,7 @@ def main() -> None:
     report = describe.examine(source, args.limit)
     print('\n'.join(describe.report_lines(report, source.class_names)))
   for split, reason in refused.items():
-    print(f'{split}: none ({reason})')
+    print(f'{split}: not available ({reason})')
   grid.write_grid(args.grid, *describe.samples(first, 36))
   print(f'samples of {first.split}: {args.grid}')
 

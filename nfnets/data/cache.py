@@ -1,4 +1,4 @@
-"""Where prepared data and indices are kept between runs."""
+"""Arrays kept in the user's cache between runs, such as file indices."""
 
 import hashlib
 import logging
@@ -14,13 +14,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def entry_path(kind: str, key: str) -> pathlib.Path:
-  """The file in the cache that belongs to a key, such as a folder's path."""
+  """Returns the cache file for a key.
+
+  Args:
+    kind: the subfolder of the cache.
+    key: any string, such as a folder's path.
+  """
   digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
   return files.cache_folder(kind) / f'{digest}.npz'
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-  """Reads what `save_arrays` wrote; None if there is nothing to be read."""
+  """Loads what `save_arrays` wrote; None if it is missing or damaged."""
   try:
     with np.load(path, allow_pickle=False) as arrays:
       return dict(arrays)
@@ -29,13 +34,14 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Writes arrays under a name at once, so that no reader sees half of them.
+  """Writes arrays atomically.
 
-  A cache that cannot be written is a warning: it only costs time.
+  A failure is only logged as a warning: without the cache, the next run is
+  slower.
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary, open(temporary, 'wb') as file:
       np.savez(file, **arrays)  # type: ignore[arg-type]
   except OSError as error:
-    _LOG.warning('%s is not kept for the next run: %s', path, error)
+    _LOG.warning('%s cannot be cached for the next run: %s', path, error)

@@ -1,31 +1,34 @@
-"""Crops and resizing of uint8[H, W, 3]: for training, and to evaluate.
+"""Cropping and resizing of images, for training and for evaluation.
 
 References:
-  Szegedy et al., Going deeper with convolutions, 2015, section 6 (the crop).
-  Brock et al., High-Performance Large-Scale Image Recognition Without
-  Normalization, 2021, section 5 (evaluation at a larger size).
+  Szegedy et al, `Going Deeper with Convolutions
+  <https://arxiv.org/abs/1409.4842>`_, 2014, section 6 (the random crop).
+
+  Brock et al, `High-Performance Large-Scale Image Recognition Without
+  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 5
+  (evaluation at a larger size).
 """
 
-import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
-from scipy import sparse
 
 from nfnets import errors
-from nfnets.data import images
+from nfnets.data import images, presets, resizing
 
 CROP_TRIES = 10
-"""Tries at a random crop before the centre is taken."""
+"""Number of attempts at a random crop before the center is used."""
 
 DRAWS_PER_CROP = 4 * CROP_TRIES
-"""Uniform numbers that `random_crop_box` is given."""
+"""Number of uniform draws that `random_crop_box` takes."""
+
+_CROP_MODES = ('squash', 'center')
 
 
 class Box(NamedTuple):
-  """A rectangle of an image, in pixels."""
+  """A rectangle in an image, in pixels."""
 
   top: int
   left: int
@@ -42,23 +45,24 @@ def random_crop_box(
 ) -> Box:
   """Draws the Inception-style crop of an image.
 
-  Each try draws an aspect ratio uniformly, then a height uniformly among those
-  with an area in the range that fit into the image, then a position uniformly.
-  This is the published distribution (TensorFlow's), not that of torchvision,
-  which draws the area uniformly and the aspect's logarithm. The published
-  pipeline also asks for a tenth of the image to be covered, which refuses the
-  crops of 8% to 10%: `area_range=(0.1, 1.0)` does the same.
+  Each attempt draws an aspect ratio uniformly, then a height uniformly among
+  those that give an area in the range and fit into the image, then a position
+  uniformly. This is the published distribution (TensorFlow's). torchvision's
+  differs: it draws the area uniformly and the aspect ratio log-uniformly. The
+  published pipeline also requires that a crop covers a tenth of the image,
+  which rejects areas from 8% to 10%; `area_range=(0.1, 1.0)` does the same.
 
   Args:
-    height: of the image, pixels.
-    width: of the image, pixels.
-    draws: float[DRAWS_PER_CROP], uniform in [0, 1): all the randomness.
-    area_range: of the crop, as shares of the image's area.
-    aspect_range: of the crop, width / height.
+    height: the image's height, pixels.
+    width: the image's width, pixels.
+    draws: float[DRAWS_PER_CROP], uniform in [0, 1); the only randomness.
+    area_range: smallest and largest area of the crop, as fractions of the
+      image's area.
+    aspect_range: smallest and largest aspect ratio of the crop, width / height.
 
   Returns:
-    The crop. After `CROP_TRIES` failures: the largest centred one whose aspect
-    is in the range, whatever its area.
+    The crop. After `CROP_TRIES` failed attempts: the largest centered crop with
+    an aspect ratio in the range, ignoring `area_range`.
   """
   for draw in draws.reshape(CROP_TRIES, 4).tolist():
     box = _try_crop_box(height, width, draw, area_range, aspect_range)
@@ -67,7 +71,7 @@ def random_crop_box(
   aspect = min(max(width / height, aspect_range[0]), aspect_range[1])
   crop_height = min(height, max(1, round(width / aspect)))
   crop_width = min(width, max(1, round(height * aspect)))
-  return _centred(height, width, crop_height, crop_width)
+  return _centered(height, width, crop_height, crop_width)
 
 
 def _try_crop_box(
@@ -77,15 +81,15 @@ def _try_crop_box(
   area_range: tuple[float, float],
   aspect_range: tuple[float, float],
 ) -> Box | None:
-  """One try of `random_crop_box`, from four uniform numbers."""
+  """Makes one attempt of `random_crop_box`, with four uniform draws."""
   aspect = aspect_range[0] + draw[0] * (aspect_range[1] - aspect_range[0])
-  smallest, largest = (share * height * width for share in area_range)
+  smallest, largest = (part * height * width for part in area_range)
   low = round(math.sqrt(smallest / aspect))
   fitting = min(height, int((width + 0.5) / aspect))
   high = min(round(math.sqrt(largest / aspect)), fitting)
   crop_height = low + int(draw[1] * (max(high - low, 0) + 1))
   area = crop_height * round(crop_height * aspect)
-  # Rounding may leave the range by one row.
+  # Rounding may leave the range by one row: step back.
   crop_height += int(area < smallest) - int(area > largest)
   crop_width = round(crop_height * aspect)
   fits = 0 < crop_height <= height and 0 < crop_width <= width
@@ -104,20 +108,20 @@ def random_resized_crop(
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
   scaled_decoding: bool = False,
 ) -> None:
-  """Decodes an image and writes a random crop of it, resized, into `out`.
+  """Decodes an image and writes a resized random crop of it into `out`.
 
-  The resizing is bicubic without antialiasing, as published.
+  Resizing is bicubic without antialiasing, as published.
 
   Args:
     data: an encoded image, or uint8[H, W, 3].
     draws: float[DRAWS_PER_CROP], as in `random_crop_box`.
     out: uint8[S, S, 3], contiguous; written in place.
-    area_range: as in `random_crop_box`.
-    aspect_range: as in `random_crop_box`.
-    scaled_decoding: whether a JPEG whose crop has at least twice (4, 8 times)
-      the pixels that `out` needs on both sides is decoded at a half (quarter,
-      eighth) of its size. Such crops come out antialiased, where they would
-      have been aliased, and shifted by less than one pixel of `out`.
+    area_range: see `random_crop_box`.
+    aspect_range: see `random_crop_box`.
+    scaled_decoding: whether to decode a JPEG at 1/2 (1/4, 1/8) of its size if
+      both sides of the crop are at least 2 (4, 8) times those of `out`. These
+      crops are then antialiased rather than aliased, and shifted by less than
+      one pixel of `out`.
 
   Raises:
     images.DecodeError: the data cannot be decoded.
@@ -136,7 +140,7 @@ def random_resized_crop(
 
 
 def _reduction(box: Box, size: int) -> int:
-  """The largest reduction that leaves a crop at least `size` pixels."""
+  """Returns the largest reduction that keeps both sides >= `size` pixels."""
   smaller = min(box.height, box.width) // size
   return next((r for r in (8, 4, 2) if smaller >= r), 1)
 
@@ -144,15 +148,15 @@ def _reduction(box: Box, size: int) -> int:
 def _resize_reduced_into(
   image: np.ndarray, box: Box, reduction: int, out: np.ndarray
 ) -> None:
-  """Resizes a crop, given in pixels of the full image, from a reduced one.
+  """Resizes a crop from a reduced image; the box is in full-size pixels.
 
-  The corners of the crop fall between pixels of the reduced image, so the
-  samples are taken where they belong, not on its grid.
+  The corners of the crop may fall between pixels of the reduced image, hence a
+  warp that samples between them.
   """
   height, width = out.shape[:2]
   step_y = box.height / (height * reduction)
   step_x = box.width / (width * reduction)
-  # Pixel i covers [i, i + 1); its value belongs to i + 1/2.
+  # Pixel i covers [i, i + 1); its center is at i + 1/2.
   grid = np.array(
     [
       [step_x, 0, box.left / reduction + step_x / 2 - 0.5],
@@ -165,29 +169,33 @@ def _resize_reduced_into(
 
 
 def eval_crop(
-  image: np.ndarray,
+  data: bytes | np.ndarray,
   out: np.ndarray,
-  preset: str,
+  preset: presets.EvalPreset,
   crop_pct: float,
   crop_mode: str,
 ) -> None:
-  """Writes the evaluation crop of uint8[H, W, 3] into `out`, uint8[S, S, 3].
+  """Decodes an image and writes its evaluation crop into `out`.
+
+  The arguments must pass `check_preset`.
 
   Args:
-    image: the whole image.
-    out: written in place.
+    data: an encoded image, or uint8[H, W, 3].
+    out: uint8[S, S, 3]; written in place.
     preset: 'deepmind' resizes both sides to S + 32, bicubic without
-      antialiasing, whatever the aspect, and cuts out the centre: the NFNets'
-      published evaluation. 'deepmind_crop' cuts the centred square of
-      S / (S + 32) of the shorter side and resizes it: the published
+      antialiasing and ignoring the aspect ratio, and crops the center: the
+      published evaluation of NFNets. 'deepmind_crop' crops the centered square
+      with S / (S + 32) of the shorter side, and resizes it: the published
       evaluation of ResNets and NF-RegNets. 'timm' resizes to S / crop_pct,
-      bicubic with antialiasing, and cuts out the centre.
-    crop_pct: for 'timm': S as a share of the resized side.
+      bicubic with antialiasing, and crops the center.
+    crop_pct: for 'timm': S as a fraction of the resized side.
     crop_mode: for 'timm': 'squash' resizes both sides to S / crop_pct,
-      'center' the shorter one, keeping the aspect.
+      'center' the shorter one, keeping the aspect ratio.
 
-  See `check_preset` for what is refused.
+  Raises:
+    images.DecodeError: the data cannot be decoded.
   """
+  image = images.decode(data)
   if preset == 'deepmind':
     _squash_then_cut(image, out)
   elif preset == 'deepmind_crop':
@@ -196,16 +204,28 @@ def eval_crop(
     _antialias_then_cut(image, out, crop_pct, crop_mode)
 
 
-def check_preset(preset: str, crop_pct: float, crop_mode: str) -> None:
-  """Raises a UserError unless `eval_crop` knows these settings."""
+def check_preset(
+  preset: str, crop_pct: float, crop_mode: str
+) -> presets.EvalPreset:
+  """Checks the settings of `eval_crop`.
+
+  Returns:
+    The preset.
+
+  Raises:
+    UserError: a setting has a value that `eval_crop` does not support.
+  """
   for what, value, known in (
-    ('evaluation preset', preset, ('deepmind', 'deepmind_crop', 'timm')),
-    ('crop mode', crop_mode, ('squash', 'center')),
+    ('evaluation preset', preset, presets.EVAL_PRESETS),
+    ('crop mode', crop_mode, _CROP_MODES),
   ):
     if value not in known:
-      raise errors.UserError(f'{what} {value!r} is none of {", ".join(known)}')
+      raise errors.UserError(
+        f'{what} {value!r} does not exist; choose one of {", ".join(known)}'
+      )
   if not 0 < crop_pct <= 1:
     raise errors.UserError(f'crop_pct {crop_pct} is not in (0, 1]')
+  return cast(presets.EvalPreset, preset)
 
 
 def _squash_then_cut(image: np.ndarray, out: np.ndarray) -> None:
@@ -233,56 +253,14 @@ def _antialias_then_cut(
   else:
     shorter = min(height, width)
     new_height, new_width = side * height // shorter, side * width // shorter
-  resized = resize_antialiased(image, new_height, new_width)
+  resized = resizing.resize_antialiased(image, new_height, new_width)
   top, left = round((new_height - size) / 2), round((new_width - size) / 2)
   out[:] = _cut(resized, Box(top, left, size, size))
 
 
-def resize_antialiased(
-  image: np.ndarray, height: int, width: int
-) -> np.ndarray:
-  """Resizes uint8[H, W, 3] bicubically, with antialiasing, as Pillow does.
-
-  Width first, then height, rounded to 8 bits after each; a pixel differs from
-  Pillow's by 1 at most.
-  """
-  wide = _apply_weights(_weights(image.shape[1], width), image.swapaxes(0, 1))
-  return _apply_weights(_weights(image.shape[0], height), wide.swapaxes(0, 1))
-
-
-def _apply_weights(weights: sparse.csr_array, image: np.ndarray) -> np.ndarray:
-  """Float32[M, N] times uint8[N, L, 3] -> uint8[M, L, 3]."""
-  columns = image.reshape(len(image), -1).astype(np.float32)
-  mixed = (weights @ columns).reshape(-1, *image.shape[1:])
-  return np.clip(np.floor(mixed + 0.5), 0, 255).astype(np.uint8)
-
-
-@functools.lru_cache(maxsize=512)
-def _weights(old: int, new: int) -> sparse.csr_array:
-  """The antialiased cubic filter (a = -1/2) as a matrix float32[new, old]."""
-  scale = old / new
-  stretch = max(scale, 1.0)
-  centres = (np.arange(new) + 0.5) * scale
-  reach = 2 * stretch
-  first = np.maximum((centres - reach + 0.5).astype(int), 0)
-  stop = np.minimum((centres + reach + 0.5).astype(int), old)
-  rows = np.repeat(np.arange(new), stop - first)
-  columns = np.concatenate(list(map(np.arange, first, stop)))
-  taps = _cubic((columns + 0.5 - centres[rows]) / stretch)
-  taps /= np.bincount(rows, taps)[rows]
-  entries = (taps.astype(np.float32), (rows, columns))
-  return sparse.csr_array(entries, shape=(new, old))
-
-
-def _cubic(x: np.ndarray) -> np.ndarray:
-  """Keys' cubic convolution kernel with a = -1/2."""
-  x = np.abs(x)
-  near = (1.5 * x - 2.5) * x * x + 1
-  far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-  return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Box:
+def _centered(
+  height: int, width: int, crop_height: int, crop_width: int
+) -> Box:
   top, left = (height - crop_height) // 2, (width - crop_width) // 2
   return Box(top, left, crop_height, crop_width)
 

@@ -1,4 +1,4 @@
-"""What a data set holds: counts, balance, sizes, and what cannot be read."""
+"""Describes a data set: counts, class balance, sizes, unreadable images."""
 
 from collections.abc import Iterator
 from concurrent import futures
@@ -16,15 +16,15 @@ _SAMPLE_SIZE = 144
 
 
 class Report(NamedTuple):
-  """What was found in a split."""
+  """A description of a split."""
 
   split: str
   examples: int
-  """In the split."""
+  """Number of examples in the split."""
   class_counts: np.ndarray
-  """int64[classes], of the examples that were read."""
+  """int64[classes], number of examples read per class."""
   sizes: np.ndarray
-  """int64[readable, 2], height and width in pixels."""
+  """int64[read, 2], height and width in pixels."""
   unreadable: list[unreadable.Unreadable]
 
 
@@ -33,11 +33,15 @@ def open_splits(
 ) -> tuple[dict[str, source_lib.Source], dict[str, str]]:
   """Opens the splits of a data set.
 
+  Args:
+    name: see `sources.load_source`.
+    data_dir: see `sources.load_source`.
+
   Returns:
-    The sources, and why there are none for the other splits.
+    The sources by split, and for each split without one, the reason.
 
   Raises:
-    UserError: there is none at all.
+    UserError: no split can be opened.
   """
   opened: dict[str, source_lib.Source] = {}
   refused: dict[str, str] = {}
@@ -56,7 +60,7 @@ def examine(source: source_lib.Source, limit: int | None = None) -> Report:
 
   Args:
     source: the split.
-    limit: how many examples are read, evenly spread; all by default.
+    limit: largest number of examples to read, evenly spaced; None for all.
 
   Raises:
     UserError: a label is out of range, or a record file is damaged.
@@ -80,14 +84,14 @@ def examine(source: source_lib.Source, limit: int | None = None) -> Report:
 
 
 def spread(length: int, count: int) -> list[int]:
-  """`count` indices evenly spread over range(length)."""
+  """Returns `count` evenly spaced indices below `length`."""
   return [i * length // count for i in range(count)]
 
 
 def _examine_each(
   source: source_lib.Source, indices: list[int]
 ) -> Iterator[unreadable.Unreadable | tuple[int, tuple[int, int]]]:
-  """Label and size of each example, or why it cannot be read, in order."""
+  """Yields each example's label and size, or why it is unreadable, in order."""
 
   def examine_one(
     index: int,
@@ -103,7 +107,7 @@ def _examine_each(
     except source_lib.UnreadableError as error:
       return unreadable.Unreadable(error.id, error.reason)
 
-  chunk = 1024  # Else the pool would hold as many futures as there are images.
+  chunk = 1024  # Limits the number of futures that exist at a time.
   with futures.ThreadPoolExecutor(cores.available()) as threads:
     for start in range(0, len(indices), chunk):
       yield from threads.map(examine_one, indices[start : start + chunk])
@@ -112,18 +116,21 @@ def _examine_each(
 def samples(
   source: source_lib.Source, count: int
 ) -> tuple[np.ndarray, list[str]]:
-  """Images to look at, evenly spread over a split; unreadable ones left out.
+  """Returns evenly spaced images of a split, without the unreadable ones.
+
+  Args:
+    source: the split.
+    count: largest number of images.
 
   Returns:
-    uint8[n, S, S, 3], centre crops, and the names of their classes.
+    Center crops, uint8[n, 144, 144, 3], and the names of their n classes.
   """
   out = np.zeros((count, _SAMPLE_SIZE, _SAMPLE_SIZE, 3), np.uint8)
   names: list[str] = []
   for index in spread(len(source), min(count, len(source))):
 
     def show(data: bytes | np.ndarray) -> None:
-      image = images.decode(data)
-      crops.eval_crop(image, out[len(names)], 'deepmind_crop', 1.0, 'center')
+      crops.eval_crop(data, out[len(names)], 'deepmind_crop', 1.0, 'center')
 
     try:
       label = unreadable.read(source, index, show)
@@ -134,7 +141,7 @@ def samples(
 
 
 def report_lines(report: Report, class_names: tuple[str, ...]) -> list[str]:
-  """The report in words, a line each."""
+  """Formats a report as lines of text."""
   read = int(report.class_counts.sum())
   examined = read + len(report.unreadable)
   all_read = '' if examined == report.examples else f', {examined} of them read'
@@ -163,7 +170,7 @@ def _balance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
 
 
 def class_line(class_names: tuple[str, ...]) -> str:
-  """The number of classes and the first of them."""
+  """Formats the number of classes and the first few names."""
   shown = ', '.join(class_names[:_SHOWN_CLASSES])
   more = ', ...' if len(class_names) > _SHOWN_CLASSES else ''
   return f'{len(class_names)} classes: {shown}{more}'
@@ -177,11 +184,14 @@ def _statistics(sides: np.ndarray) -> str:
 
 
 def same_examples(one: source_lib.Source, other: source_lib.Source) -> bool:
-  """Whether two splits are the same images under two names."""
+  """Returns whether two splits of a data set have the same examples.
+
+  Compares their lengths and the ids of three examples.
+  """
   if len(one) != len(other):
     return False
-  places = spread(len(one), min(3, len(one)))
-  return all(_id(one, i) == _id(other, i) for i in places)
+  indices = spread(len(one), min(3, len(one)))
+  return all(_id(one, i) == _id(other, i) for i in indices)
 
 
 def _id(source: source_lib.Source, index: int) -> str:

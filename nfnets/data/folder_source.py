@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import folders
+from nfnets.data import folders, unreadable
 from nfnets.data import source as source_lib
 
-HELD_OUT_SHARE = 0.1
-"""Of each class, where a folder does not come divided."""
+_HELD_OUT_FRACTION = 0.1  # Of each class, if a folder is not divided.
 
-# The folders that make up a split, most fitting first; case is ignored.
+# Names of the folders for each split, best match first; case is ignored.
 _SPLIT_FOLDERS = {
   'train': ('train', 'training'),
   'valid': ('val', 'valid', 'validation', 'test'),
@@ -22,7 +21,7 @@ _SPLIT_FOLDERS = {
 
 
 class FolderSource:
-  """Image files with a label each, read when they are asked for."""
+  """Labeled image files, each read when it is indexed."""
 
   def __init__(
     self,
@@ -33,13 +32,13 @@ class FolderSource:
     paths: np.ndarray,
     labels: np.ndarray,
   ):
-    """Takes files as they are given.
+    """Creates a source of the given files.
 
     Args:
-      name: of the data set.
-      split: of the data set.
-      class_names: what the labels stand for.
-      root: the folder that the paths start from.
+      name: the data set's name.
+      split: the split's name.
+      class_names: the name of each label.
+      root: the folder that `paths` are relative to.
       paths: bytes[N], relative to the root.
       labels: int[N].
     """
@@ -52,7 +51,7 @@ class FolderSource:
 
   @property
   def num_classes(self) -> int:
-    """Labels are in [0, num_classes)."""
+    """The number of classes; labels are in [0, num_classes)."""
     return len(self.class_names)
 
   @property
@@ -61,22 +60,19 @@ class FolderSource:
     return self._labels
 
   def __len__(self) -> int:
-    """The number of files."""
+    """Returns the number of files."""
     return len(self._paths)
 
   def __getitem__(self, index: int) -> source_lib.Example:
-    """Reads file `index`, still encoded; its path is its id.
+    """Reads file `index`; its image stays encoded, its path is its id.
 
     Raises:
       UnreadableError: the file cannot be read.
     """
     path = os.path.join(self._root, self._paths[index])
-    try:
+    with unreadable.identified(os.fsdecode(path)):
       with open(path, 'rb', buffering=0) as file:
         data = file.read()
-    except OSError as error:
-      reason = error.strerror or str(error)
-      raise source_lib.UnreadableError(os.fsdecode(path), reason) from error
     label = int(self._labels[index])
     return {'image': data, 'label': label, 'id': os.fsdecode(path)}
 
@@ -84,25 +80,27 @@ class FolderSource:
 def load_folder(name: str, root: str, split: str) -> FolderSource:
   """Opens a split of a folder of images.
 
-  Divided folders: `train/CLASS/*`, and for the splits 'valid' and 'test'
-  `val/CLASS/*` or `test/CLASS/*`, whichever fits the split's name better and
-  is there. The classes are those of `train`.
+  A divided folder contains `train/CLASS/*` and, for the splits 'valid' and
+  'test', `val/CLASS/*` or `test/CLASS/*`: the one that matches the split's name
+  better, if both exist. The classes are those of `train`.
 
-  One level, `CLASS/*` (or a `train` with nothing beside it): of each class the
-  tenth (rounded, but at least one of two or more) whose paths have the
-  smallest SHA-256 hashes is both 'valid' and 'test', the rest is 'train'. So
-  an added image moves few others.
+  An undivided folder contains `CLASS/*` (or `train/CLASS/*` and no other
+  split). A tenth of each class (rounded, but at least one image if the class
+  has two or more) is both 'valid' and 'test': the images with the smallest
+  SHA-256 hashes of their paths. The rest is 'train'. Adding an image therefore
+  moves few others between the splits.
 
-  Either way the split 'all' is every image of the classes directly below the
-  folder, for test sets.
+  In both cases, the split 'all' is every image in `CLASS/*`, the folder's
+  immediate subfolders: use it for a test set.
 
   Args:
-    name: of the source.
+    name: the source's name.
     root: the folder.
     split: 'train', 'valid', 'test' or 'all'.
 
   Raises:
-    UserError: there is no such folder, or no classes, or an unknown one.
+    UserError: the folder does not exist, it has no classes, or a split has a
+      class that 'train' does not have.
   """
   root = os.path.abspath(os.path.expanduser(root))
   if not os.path.isdir(root):
@@ -122,20 +120,27 @@ def from_listing(
   class_names: Sequence[str],
   listing: folders.Listing,
 ) -> FolderSource:
-  """A source of all files in the folders of classes, labelled by folder.
+  """Returns a source of all files in classes, labeled by their folders.
+
+  Args:
+    name: the source's name.
+    split: the split's name.
+    class_names: the folder of each label.
+    listing: the image files.
 
   Raises:
-    UserError: a file is in the folder of another class than `class_names`.
+    UserError: a file is in the folder of a class not in `class_names`.
   """
   paths = listing.in_classes()
   label_of = {os.fsencode(name): i for i, name in enumerate(class_names)}
   try:
     labels = [label_of[path.split(b'/', 1)[0]] for path in paths]
   except KeyError as error:
-    stranger = os.path.join(listing.root, os.fsdecode(error.args[0]))
+    unknown = os.path.join(listing.root, os.fsdecode(error.args[0]))
     raise errors.UserError(
-      f'{stranger}: no such class among the {len(class_names)} to train on'
-      f' ({", ".join(class_names[:3])}, ...)'
+      f'{unknown}: not one of the {len(class_names)} training classes'
+      f' ({", ".join(class_names[:3])}, ...); remove it, or add it to the'
+      ' training images'
     ) from error
   return FolderSource(
     name,
@@ -148,9 +153,10 @@ def from_listing(
 
 
 def _split_folder(root: str, split: str) -> str | None:
-  """The folder of a divided root that makes up a split."""
-  with os.scandir(root) as entries:
-    found = {e.name.lower(): e.path for e in entries if e.is_dir()}
+  """Returns the folder that contains a split, if the root is divided."""
+  found = {
+    name.lower(): path for name, path in folders.subfolders(root).items()
+  }
   for name in _SPLIT_FOLDERS[split]:
     if name in found and folders.list_images(found[name]).in_classes():
       return found[name]
@@ -162,26 +168,26 @@ def _classes(root: str) -> tuple[str, ...]:
   names = listing.class_names()
   if not names:
     raise errors.UserError(
-      f'{root}: no classes: images are looked for in {root}/CLASS/ and below'
-      f' ({", ".join(folders.IMAGE_ENDINGS)}); {len(listing.paths)} are there'
-      ' outside of any class'
+      f'{root}: no classes: images must be in {root}/CLASS/ or below it'
+      f' ({", ".join(folders.IMAGE_ENDINGS)}); {len(listing.paths)} are outside'
+      ' of any class'
     )
-  folders.warn_of_strays(listing)
+  folders.warn_of_unused(listing)
   return names
 
 
 def _one_level_split(
   source: FolderSource, split: str, listing: folders.Listing
 ) -> FolderSource:
-  """The part of an undivided folder that is one split (see `load_folder`)."""
+  """Returns one split of an undivided folder (see `load_folder`)."""
   held_out = np.zeros(len(source), bool)
   paths = listing.in_classes()
   for label in range(source.num_classes):
     members = np.flatnonzero(source.labels == label)
     hashes = [hashlib.sha256(paths[i]).digest() for i in members]
-    count = max(round(HELD_OUT_SHARE * len(members)), int(len(members) > 1))
-    for place in sorted(range(len(members)), key=hashes.__getitem__)[:count]:
-      held_out[members[place]] = True
+    count = max(round(_HELD_OUT_FRACTION * len(members)), int(len(members) > 1))
+    smallest = sorted(range(len(members)), key=hashes.__getitem__)[:count]
+    held_out[members[smallest]] = True
   chosen = ~held_out if split == 'train' else held_out
   return FolderSource(
     source.name,

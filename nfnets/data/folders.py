@@ -1,8 +1,10 @@
-"""Folders of images: one folder per class, listed once."""
+"""Finds the image files in folders, with one folder per class."""
 
+import errno
 import logging
 import os
 import pathlib
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -22,11 +24,11 @@ IMAGE_ENDINGS = (
   '.tif',
   '.tiff',
 )
-"""Of image files, in lower case; case makes no difference."""
+"""File name endings of images, in lower case; case is ignored."""
 
 _LOG = logging.getLogger(__name__)
-# A folder that was changed so shortly before it was listed may have been
-# changed again within the same tick of the file system's clock.
+# A folder that changed this shortly before it was listed may have changed again
+# within the same tick of the file system's clock.
 _CLOCK_TICK_NS = 2 * 10**9
 
 
@@ -38,9 +40,9 @@ class Listing(NamedTuple):
   """bytes[N], relative to the root, sorted."""
 
   def class_names(self) -> tuple[str, ...]:
-    """The folders directly below the root that hold images, in order.
+    """Returns the names of the root's subfolders that contain images.
 
-    They are sorted by name, as numbers if all of them are decimal numbers.
+    They are sorted by name, or as numbers if all of them are decimal numbers.
     """
     names = {os.fsdecode(path.split(b'/', 1)[0]) for path in self.in_classes()}
     if all(name.isdecimal() for name in names):
@@ -48,36 +50,37 @@ class Listing(NamedTuple):
     return tuple(sorted(names))
 
   def in_classes(self) -> list[bytes]:
-    """The paths that are below a class's folder."""
+    """Returns the paths that are inside a class's folder."""
     return [path for path in self.paths.tolist() if b'/' in path]
 
 
 def list_images(root: str | os.PathLike) -> Listing:
-  """Finds the image files below a folder, following links.
+  """Finds the image files below a folder.
 
-  Hidden files and folders (names that start with a dot) are left out; so are
-  links to a folder that holds the link, which would have no end. Files count
-  by their ending, even if they turn out to be unreadable.
+  Hidden files and folders (with names that start with a dot) are skipped. Links
+  are followed, except links to a folder that contains the link. Files are
+  recognized by their endings, so a listed file may turn out to be unreadable.
 
-  The list is kept in the cache and made anew when a folder has changed, that
-  is, a file was added, removed or renamed.
+  The listing is cached and made again when a folder has changed, that is, when
+  a file was added, removed or renamed.
+
+  Args:
+    root: the folder; its own name may start with a dot.
 
   Raises:
-    UserError: the folder cannot be read.
+    UserError: the folder, or one below it, cannot be read.
   """
   root = os.path.abspath(root)
-  kept_at = cache.entry_path('folders', root)
-  kept = cache.load_arrays(kept_at)
-  if kept is not None and _is_current(root, kept):
-    return Listing(root, kept['paths'])
+  cached_at = cache.entry_path('folders', root)
+  cached = cache.load_arrays(cached_at)
+  if cached is not None and _is_current(root, cached):
+    return Listing(root, cached['paths'])
   started = time.time_ns()
   folders: dict[str, int] = {}
   try:
     paths = sorted(map(os.fsencode, _walk(root, '', (), folders)))
   except OSError as error:
-    raise errors.UserError(
-      f'{error.filename}: cannot be read: {error.strerror}'
-    ) from error
+    raise _cannot_read(error) from error
   listing = Listing(root, np.array(paths, bytes))
   arrays = {
     'paths': listing.paths,
@@ -85,28 +88,27 @@ def list_images(root: str | os.PathLike) -> Listing:
     'times': np.array(list(folders.values()), np.int64),
     'started': np.array(started, np.int64),
   }
-  cache.save_arrays(kept_at, arrays)
+  cache.save_arrays(cached_at, arrays)
   return listing
 
 
 def find_images(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  """Finds the images that a user names, by file or by folder.
+  """Finds images in the files and folders that a user specified.
 
   Args:
-    paths: files, taken whatever their names, and folders, searched as
-      `list_images` does.
+    paths: files, which may have any name, and folders, searched by
+      `list_images`.
 
   Returns:
-    The files, those of each folder sorted.
+    The files in the order of `paths`; those of each folder are sorted.
 
   Raises:
-    UserError: a path does not exist, a folder cannot be read or holds no image.
+    UserError: a path does not exist, or a folder cannot be read or contains no
+      image.
   """
   found: list[pathlib.Path] = []
   for path in paths:
-    if not path.exists():
-      raise errors.UserError(f'{path}: no such file or folder')
-    if not path.is_dir():
+    if not _is_folder(path):
       found.append(path)
       continue
     below = list_images(path).paths.tolist()
@@ -118,10 +120,26 @@ def find_images(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   return found
 
 
+def _is_folder(path: pathlib.Path) -> bool:
+  try:
+    return stat.S_ISDIR(path.stat().st_mode)
+  except FileNotFoundError as error:
+    raise errors.UserError(f'{path}: no such file or folder') from error
+  except OSError as error:
+    raise _cannot_read(error) from error
+
+
+def _cannot_read(error: OSError) -> errors.UserError:
+  return errors.UserError(f'{error.filename}: cannot be read: {error.strerror}')
+
+
 def _walk(
-  root: str, below: str, above: tuple[tuple[int, int], ...], folders: dict
+  root: str,
+  below: str,
+  above: tuple[tuple[int, int], ...],
+  folders: dict[str, int],
 ) -> Iterator[str]:
-  """Yields image files below `root/below`, enters the folders' times."""
+  """Yields image files below `root/below`; records the folders' mtimes."""
   folder = os.path.join(root, below) if below else root
   status = os.stat(folder)
   identity = (status.st_dev, status.st_ino)
@@ -133,42 +151,60 @@ def _walk(
       if entry.name.startswith('.'):
         continue
       path = f'{below}/{entry.name}' if below else entry.name
-      if entry.is_dir():
+      if _is_subfolder(entry):
         yield from _walk(root, path, (*above, identity), folders)
       elif entry.name.lower().endswith(IMAGE_ENDINGS):
         yield path
 
 
-def _is_current(root: str, kept: dict[str, np.ndarray]) -> bool:
-  """Whether no folder has changed since the list was made."""
-  if {'paths', 'folders', 'times', 'started'} - kept.keys():
+def _is_subfolder(entry: os.DirEntry[str]) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError as error:
+    if error.errno == errno.ELOOP:  # The link points to itself.
+      return False
+    raise
+
+
+def _is_current(root: str, cached: dict[str, np.ndarray]) -> bool:
+  """Returns whether no folder has changed since the listing was made."""
+  if {'paths', 'folders', 'times', 'started'} - cached.keys():
     return False
-  if kept['times'].max(initial=0) > kept['started'] - _CLOCK_TICK_NS:
+  if cached['times'].max(initial=0) > cached['started'] - _CLOCK_TICK_NS:
     return False
   try:
     times = [
       os.stat(os.path.join(os.fsencode(root), folder)).st_mtime_ns
-      for folder in kept['folders'].tolist()
+      for folder in cached['folders'].tolist()
     ]
   except OSError:
     return False
-  return np.array_equal(times, kept['times'])
+  return np.array_equal(times, cached['times'])
 
 
-def warn_of_strays(listing: Listing) -> None:
-  """Names what a folder of classes holds that is not going to be used."""
-  used = set(listing.class_names())
-  with os.scandir(listing.root) as entries:
-    unused = [
-      entry.name
-      for entry in entries
-      if entry.is_dir()
-      and not entry.name.startswith('.')
-      and entry.name not in used
-    ]
+def subfolders(root: str) -> dict[str, str]:
+  """Returns the paths of a folder's visible subfolders by name.
+
+  Raises:
+    UserError: the folder cannot be read.
+  """
+  try:
+    with os.scandir(root) as entries:
+      return {
+        entry.name: entry.path
+        for entry in entries
+        if not entry.name.startswith('.') and _is_subfolder(entry)
+      }
+  except OSError as error:
+    raise _cannot_read(error) from error
+
+
+def warn_of_unused(listing: Listing) -> None:
+  """Warns if a subfolder contains no images and is therefore not a class."""
+  unused = subfolders(listing.root).keys() - set(listing.class_names())
   if unused:
     _LOG.warning(
-      '%s: no class, since it holds no image (%s)',
+      '%s: not a class, since it contains no image (%s)',
       pathlib.Path(listing.root) / min(unused),
       ', '.join(IMAGE_ENDINGS),
     )

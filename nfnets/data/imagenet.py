@@ -1,8 +1,8 @@
 """ImageNet (ILSVRC 2012) as a folder of its original files.
 
-The images are put in the order in which TFDS prepares them, so that either
-form of ImageNet holds the same image at the same place, and "the first 10,000
-of train" are the published validation images in both.
+The images are ordered as TFDS orders them when it prepares ImageNet. Both forms
+therefore have the same image at each index, and "the first 10,000 of train" are
+the published validation images in both.
 """
 
 import csv
@@ -16,22 +16,22 @@ from nfnets import errors
 from nfnets.data import folder_source, folders
 
 VALID_SIZE = 10_000
-"""The published 'valid' split: the first images of 'train'."""
+"""Number of images in the published 'valid' split, the first of 'train'."""
 
 _WNID = re.compile(r'n\d{8}')
-# From the folder that somebody names to the one that holds train and val.
+# Where train and val may be, relative to the folder that the user specified.
 _BELOW = ('', 'ILSVRC/Data/CLS-LOC', 'Data/CLS-LOC', 'imagenet', 'imagenet2012')
 _SOLUTION = 'LOC_val_solution.csv'
 
 
 def find_folder(root: str) -> str | None:
-  """The folder at or below `root` that holds `train/n01440764` and the like."""
+  """Returns the folder at or below `root` with `train/nXXXXXXXX` folders."""
   for below in _BELOW:
     train = os.path.join(root, below, 'train')
-    if os.path.isdir(train):
-      with os.scandir(train) as entries:
-        if any(_WNID.fullmatch(entry.name) for entry in entries):
-          return os.path.dirname(train)
+    if os.path.isdir(train) and any(
+      map(_WNID.fullmatch, folders.subfolders(train))
+    ):
+      return os.path.dirname(train)
   return None
 
 
@@ -39,9 +39,10 @@ def load_folder(name: str, root: str, split: str) -> folder_source.FolderSource:
   """Opens a split of ImageNet's original files.
 
   Args:
-    name: of the source.
-    root: holds `train/WNID/*.JPEG`, and `val/WNID/*.JPEG` or `val/*.JPEG`; the
-      latter with LOC_val_solution.csv, as Kaggle has it, in a folder above.
+    name: the source's name.
+    root: the folder with `train/WNID/*.JPEG`, and with `val/WNID/*.JPEG` or
+      `val/*.JPEG`. The latter requires Kaggle's LOC_val_solution.csv in `root`
+      or up to three folders above it.
     split: 'train' is all training images, 'valid' the first 10,000 of them,
       'test' the 50,000 validation images.
 
@@ -63,12 +64,12 @@ def load_folder(name: str, root: str, split: str) -> folder_source.FolderSource:
 
 
 def tfds_order(paths: list[bytes], tfds_split: str) -> np.ndarray:
-  """The order in which TFDS stores examples whose keys are file names.
+  """Returns the order in which TFDS stores examples keyed by file name.
 
-  It sorts them by the MD5 hash of the split's name and the key.
+  TFDS sorts them by the MD5 hash of the split's name and the key.
 
   Args:
-    paths: of the files; only the last part counts.
+    paths: the files' paths, N of them; only the file names matter.
     tfds_split: 'train' or 'validation'.
 
   Returns:
@@ -108,16 +109,17 @@ def _load_validation(
 def _solution_labels(
   root: str, paths: list[bytes], classes: tuple[str, ...]
 ) -> np.ndarray:
-  """The labels of `val/*.JPEG` from Kaggle's table, int32[N]."""
+  """Returns the labels of `val/*.JPEG` from Kaggle's table, int32[N]."""
   above = [root] + [os.path.join(root, *['..'] * up) for up in (1, 2, 3)]
-  places = [os.path.normpath(os.path.join(place, _SOLUTION)) for place in above]
-  place = next(filter(os.path.isfile, places), None)
-  if place is None:
+  tables = [os.path.normpath(os.path.join(path, _SOLUTION)) for path in above]
+  table = next(filter(os.path.isfile, tables), None)
+  if table is None:
     raise errors.UserError(
-      f'{root}/val holds its images in no folders of classes, and {_SOLUTION},'
-      f' which tells their classes, is not at {" or ".join(places)}'
+      f'{root}/val does not sort its images into class folders, and'
+      f' {_SOLUTION}, which lists their classes, is not at'
+      f' {" or ".join(tables)}'
     )
-  with open(place, newline='') as file:
+  with open(table, newline='') as file:
     rows = csv.DictReader(file)
     wnids = {row['ImageId']: row['PredictionString'].split()[0] for row in rows}
   label_of = {wnid: label for label, wnid in enumerate(classes)}
@@ -128,5 +130,5 @@ def _solution_labels(
     )
   except KeyError as error:
     raise errors.UserError(
-      f'{place}: nothing there tells the class of {error.args[0]}'
+      f'{table}: lists no known class for {error.args[0]}'
     ) from error

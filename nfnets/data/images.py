@@ -1,29 +1,27 @@
-"""Encoded images to uint8[H, W, 3] by OpenCV: one policy for every format.
+"""Decodes images to uint8[H, W, 3] with OpenCV: one policy for all formats.
 
-What comes out is RGB as stored, by these rules:
+The result is RGB as stored in the file, by these rules:
 
-- The format is told by the content, whatever the file is called.
-- Grey becomes three equal channels; palettes and CMYK become RGB.
+- The content determines the format; the file's name does not matter.
+- Gray becomes three equal channels; palettes and CMYK become RGB.
 - 16-bit channels are scaled to 8 bits over their full range.
-- Transparent pixels are composited over white, as viewers show them (TIFF:
-  over black, as OpenCV reads it).
-- Orientation tags (EXIF) are ignored, as the published pipeline ignores them.
-- Of an animation the first frame is taken.
-- A file that ends early is damaged, not half an image.
+- Transparent pixels are composited over white, as viewers show them (in TIFF
+  files over black, as OpenCV reads them).
+- Orientation tags (EXIF) are ignored, as in the published pipeline.
+- The first frame of an animation is used.
+- A truncated file is an error, not a partial image.
 """
-
-import math
 
 import cv2
 import numpy as np
 
-# Threads are ours to count: one image is one thread's work.
+# We start the threads ourselves: each image is decoded by one thread.
 cv2.setNumThreads(0)
-# What is wrong with a file is said once, with its name, by whoever reads it.
+# The caller reports errors, once and with the file's name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-# The colour bit decides; OpenCV has no names for reduced RGB.
+# OpenCV has no names for reduced RGB; the color bit in _AS_STORED selects it.
 _REDUCED = {
   1: _AS_STORED,
   2: _AS_STORED | cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -36,7 +34,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class DecodeError(ValueError):
-  """The bytes are no image that can be read; the message says why."""
+  """The bytes are not a readable image; the message gives the reason."""
 
 
 def decode(data: bytes | np.ndarray, reduction: int = 1) -> np.ndarray:
@@ -44,15 +42,15 @@ def decode(data: bytes | np.ndarray, reduction: int = 1) -> np.ndarray:
 
   Args:
     data: the file's bytes, or an image uint8[H, W, 3], returned as it is.
-    reduction: 1, 2, 4 or 8; JPEG only. The image is decoded at 1 / reduction
-      of its size, rounded up: each pixel is the mean of a block, made from the
-      block's low frequencies alone, which costs a fraction of the time.
+    reduction: 1, 2, 4 or 8; JPEG only. Decodes the image at 1 / reduction of
+      its size, rounded up: each pixel is the mean of a block. Only the block's
+      low frequencies are decoded, which takes a fraction of the time.
 
   Returns:
     uint8[H, W, 3], RGB.
 
   Raises:
-    DecodeError: the bytes are no image, or a damaged one.
+    DecodeError: the bytes are not an image, or the image is damaged.
   """
   if isinstance(data, np.ndarray):
     return data
@@ -69,7 +67,7 @@ def decode(data: bytes | np.ndarray, reduction: int = 1) -> np.ndarray:
 
 
 def jpeg_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
-  """Height and width of a JPEG from its header, None for anything else."""
+  """Reads the height and width in a JPEG's header; None for anything else."""
   if isinstance(data, np.ndarray) or data[:2] != b'\xff\xd8':
     return None
   at = 2
@@ -86,11 +84,6 @@ def jpeg_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
   return None
 
 
-def reduced_size(size: int, reduction: int) -> int:
-  """The side of an image of this size after `decode(data, reduction)`."""
-  return math.ceil(size / reduction)
-
-
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
   try:
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -100,11 +93,11 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _opaque_rgb(image: np.ndarray | None) -> np.ndarray | None:
-  """What IMREAD_UNCHANGED gives, as uint8[H, W, 3] RGB over white."""
+  """Converts a result of IMREAD_UNCHANGED to uint8[H, W, 3], RGB over white."""
   if image is None:
     return None
   if image.dtype == np.uint16:
-    # Rounded: 65535 becomes 255.
+    # Rounds to nearest: 65535 becomes 255.
     image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
   if image.dtype != np.uint8:
     raise DecodeError(f'pixels of type {image.dtype}, not 8 or 16 bits')
@@ -119,12 +112,12 @@ def _opaque_rgb(image: np.ndarray | None) -> np.ndarray | None:
 
 
 def _reason(data: bytes) -> str:
-  """Why OpenCV refused non-empty bytes, as far as a look can tell."""
+  """Returns a likely reason why OpenCV could not decode non-empty bytes."""
   if data[:2] == b'\xff\xd8':
     ends = data.rstrip(b'\0').endswith(b'\xff\xd9')
     return 'damaged JPEG' if ends else 'truncated JPEG'
   if data[:8] == b'\x89PNG\r\n\x1a\n':
     return 'damaged PNG' if b'IEND' in data[-16:] else 'truncated PNG'
   if not data.strip(b'\0'):
-    return 'nothing but zero bytes'
-  return f'no image, or a damaged one (starts with {data[:8]!r})'
+    return 'only zero bytes'
+  return f'not an image, or a damaged one (starts with {data[:8]!r})'

@@ -12,7 +12,6 @@ from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
-  images,
   places,
   pool,
   unreadable,
@@ -75,7 +74,7 @@ class _TrainBatch:
           self.scaled_decoding,
         )
 
-      batch['label'][row], found = unreadable.read_or_neighbour(
+      batch['label'][row], found = unreadable.read_or_neighbor(
         source, indices[row], crop, self.slice.policy
       )
       return found
@@ -113,7 +112,7 @@ class _EvalBatch:
     def fill(row: int) -> list[unreadable.Unreadable]:
       def crop(data: bytes | np.ndarray) -> None:
         crops.eval_crop(
-          images.decode(data),
+          data,
           batch['image'][row],
           self.preset,
           self.crop_pct,

@@ -1,11 +1,12 @@
-"""What the place of an example in the run decides: which it is, and its crop.
+"""Which example each position of a run shows, and the draws for its crop.
 
-Every random number comes from Philox, a counter-based generator, at a counter
-that is the place (or, for the order of examples, the epoch). Nothing is carried
-from one place to the next, so any place can be had at once, by anybody.
+A run visits positions 0, 1, 2, ...: batch k of size B starts at position k * B.
+All random numbers come from Philox, a counter-based generator, with the
+position as counter (for the order of the examples: the epoch). No state passes
+from one position to the next, so any process can compute any position directly.
 
-Grain's own shuffle is not used: it adds the epoch's number to the seed, so that
-runs with neighbouring seeds visit the examples in each other's order.
+Grain's own shuffle is not used: it adds the epoch to the seed, which makes runs
+with adjacent seeds visit the examples in each other's order.
 """
 
 import functools
@@ -14,21 +15,36 @@ import numpy as np
 
 from nfnets.data import crops
 
-# Philox's key is the seed and what the numbers are for.
+# Philox's key is the seed and the purpose of the numbers.
 _CROPS, _ORDER = 0, 1
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-  """The permutation int64[length] in which an epoch visits the examples."""
+  """Returns the order in which an epoch visits the examples.
+
+  Args:
+    seed: at least 0, below 2**64.
+    epoch: the epoch's number, from 0.
+    length: number of examples.
+
+  Returns:
+    A permutation, int64[length].
+  """
   return _generator(seed, _ORDER, (0, epoch, 0, 0)).permutation(length)
 
 
 def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
-  """What the crops at consecutive places of the run are drawn from.
+  """Returns the random numbers for the crops at consecutive positions.
 
-  Philox yields four numbers per counter, so place n owns the counters from
-  n * DRAWS_PER_CROP / 4 on, and its numbers depend on (seed, n) alone.
+  Philox yields four numbers per counter, so position n has DRAWS_PER_CROP / 4
+  counters from n * DRAWS_PER_CROP / 4, and its numbers depend only on
+  (seed, n).
+
+  Args:
+    seed: at least 0, below 2**64.
+    first: the first position.
+    count: number of positions.
 
   Returns:
     float64[count, crops.DRAWS_PER_CROP], uniform in [0, 1).
@@ -41,7 +57,7 @@ def crop_draws(seed: int, first: int, count: int) -> np.ndarray:
 def _generator(
   seed: int, use: int, counter: tuple[int, int, int, int]
 ) -> np.random.Generator:
-  # As lists, seeds from 2**63 on would be rounded to floating point.
+  # Philox would round lists with seeds of 2**63 or more to floating point.
   key = np.array([seed, use], np.uint64)
   bits = np.random.Philox(key=key, counter=np.array(counter, np.uint64))
   return np.random.Generator(bits)

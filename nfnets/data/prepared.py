@@ -1,10 +1,10 @@
-"""TFDS data sets prepared before, as ArrayRecord or TFRecord; no TensorFlow."""
+"""Prepared TFDS data sets (ArrayRecord or TFRecord), without TensorFlow."""
 
 import difflib
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -28,14 +28,28 @@ class _Part(NamedTuple):
   stop: int
 
 
+class _Records(Protocol):
+  """Random access to the features of examples, images still encoded."""
+
+  def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
 class RecordSource:
   """Examples that TFDS stored in record files."""
 
-  def __init__(self, name: str, split: str, builder: Any, part: _Part):
-    """Opens a part of a split, whatever its file format.
+  def __init__(
+    self, name: str, split: str, builder: tfds.core.DatasetBuilder, part: _Part
+  ):
+    """Opens a part of a split.
+
+    Args:
+      name: the data set's name.
+      split: the split's name.
+      builder: the prepared data set.
+      part: the part of a TFDS split that makes up `split`.
 
     Raises:
-      UserError: the files are missing, damaged, or of another format.
+      UserError: the files are missing, damaged, or in an unsupported format.
     """
     self.name = name
     self.split = split
@@ -49,15 +63,15 @@ class RecordSource:
 
   @property
   def num_classes(self) -> int:
-    """Labels are in [0, num_classes)."""
+    """The number of classes; labels are in [0, num_classes)."""
     return len(self.class_names)
 
   def __len__(self) -> int:
-    """The number of examples."""
+    """Returns the number of examples."""
     return self._length
 
   def __getitem__(self, index: int) -> source_lib.Example:
-    """Reads example `index`, image still encoded; its id is file:number.
+    """Reads example `index`; its image stays encoded, its id is file:number.
 
     Raises:
       UserError: the record file is damaged.
@@ -70,7 +84,7 @@ class RecordSource:
       record = self._records[at]
     except errors.UserError:
       raise
-    except Exception as error:  # The readers raise whatever they like.
+    except Exception as error:  # The readers document no exception types.
       reason = ' '.join(str(error).split()) or type(error).__name__
       raise errors.UserError(
         f'{self._paths[file]}: record {number} is damaged ({reason}); copy or'
@@ -81,20 +95,26 @@ class RecordSource:
 
 
 class _TFRecords:
-  """What `as_data_source` is for ArrayRecord, for TFRecord files."""
+  """The counterpart of `as_data_source` for TFRecord files."""
 
-  def __init__(self, builder: Any, split: str, paths: list[str], image: str):
+  def __init__(
+    self,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    paths: list[str],
+    image: str,
+  ):
     self._files = tfrecord.RecordFiles(paths)
     self._features = builder.info.features
     self._decoders = {image: tfds.decode.SkipDecoding()}
     expected = builder.info.splits[split].shard_lengths
-    for path, found, said in zip(
+    for path, found, count in zip(
       paths, self._files.counts, expected, strict=True
     ):
-      if found != said:
+      if found != count:
         raise errors.UserError(
-          f'{path}: {found} records, but dataset_info.json says {said}; copy'
-          ' or prepare the file again'
+          f'{path}: {found} records, but {count} according to'
+          ' dataset_info.json; copy or prepare the file again'
         )
 
   def __getitem__(self, index: int) -> dict[str, Any]:
@@ -123,7 +143,7 @@ def load_prepared(
 def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
   try:
     builder = tfds.builder_from_directory(os.fspath(directory))
-  except Exception as error:  # The reader raises whatever it likes.
+  except Exception as error:  # The reader documents no exception types.
     reason = ' '.join(str(error).split())[:200]
     raise errors.UserError(
       f'{directory}: cannot be read as a TFDS data set: {reason}'
@@ -131,12 +151,12 @@ def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
   return RecordSource(name, split, builder, _part(name, split, builder.info))
 
 
-def _part(name: str, split: str, info: Any) -> _Part:
-  """Which examples make up a split of ours.
+def _part(name: str, split: str, info: tfds.core.DatasetInfo) -> _Part:
+  """Returns the TFDS examples that make up a split.
 
   'train' is TFDS's train; 'valid' and 'test' are its validation and test, or
-  the one of them that there is. ImageNet's are those of the NFNets'
-  publication: 'valid' is the first 10,000 of train, 'test' is validation.
+  the only one of them that exists. For ImageNet they are as in the NFNet
+  papers: 'valid' is the first 10,000 of train, 'test' is validation.
   """
   sizes = {key: value.num_examples for key, value in info.splits.items()}
   if name == 'imagenet2012':
@@ -146,7 +166,7 @@ def _part(name: str, split: str, info: Any) -> _Part:
   found = next((key for key in wanted if key in sizes), None)
   if found is None:
     raise errors.UserError(
-      f'{name} has no split that could be {split!r}; it has {", ".join(sizes)}'
+      f'{name} has no split for {split!r}; it has {", ".join(sizes)}'
     )
   stop = sizes[found]
   if name == 'imagenet2012' and split == 'valid':
@@ -154,8 +174,8 @@ def _part(name: str, split: str, info: Any) -> _Part:
   return _Part(found, 0, stop)
 
 
-def _keys(name: str, info: Any) -> tuple[str, str]:
-  """The names of the features that hold the image and its class."""
+def _keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+  """Returns the names of the image feature and the class feature."""
   features = dict(info.features.items())
   kinds = (tfds.features.Image, tfds.features.ClassLabel)
   keys = info.supervised_keys or [
@@ -168,19 +188,21 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
     if not isinstance(features.get(key), kind):
       shown = (f'{k} ({type(v).__name__})' for k, v in features.items())
       raise errors.UserError(
-        f'{name} is not for image classification: its features are'
+        f'{name} is not an image classification data set: its features are'
         f' {", ".join(shown)}'
       )
   return keys[0], keys[1]
 
 
 def _open_records(
-  builder: Any, split: str, paths: list[str], image: str
-) -> Any:
-  """Random access to the examples of a TFDS split, images still encoded."""
+  builder: tfds.core.DatasetBuilder, split: str, paths: list[str], image: str
+) -> _Records:
+  """Opens the record files of a TFDS split."""
   missing = next((path for path in paths if not os.path.isfile(path)), None)
   if missing:
-    raise errors.UserError(f'{missing}: missing; prepare the data set again')
+    raise errors.UserError(
+      f'{missing}: no such file; prepare the data set again'
+    )
   file_format = builder.info.file_format.value
   if file_format == 'tfrecord':
     return _TFRecords(builder, split, paths, image)
@@ -188,13 +210,13 @@ def _open_records(
     decoders = {image: tfds.decode.SkipDecoding()}
     return builder.as_data_source(split, decoders=decoders)
   raise errors.UserError(
-    f'{builder.data_dir}: files of format {file_format} cannot be read; prepare'
-    ' it as array_record or tfrecord'
+    f'{builder.data_dir}: cannot read the format {file_format}; prepare the'
+    ' data set as array_record or tfrecord'
   )
 
 
 def _roots(data_dir: str | os.PathLike | None) -> list[pathlib.Path]:
-  """The folders in which prepared data sets are looked for."""
+  """Returns the folders to search for prepared data sets."""
   if data_dir:
     return [pathlib.Path(data_dir).expanduser()]
   named = os.environ.get('TFDS_DATA_DIR')
@@ -203,7 +225,7 @@ def _roots(data_dir: str | os.PathLike | None) -> list[pathlib.Path]:
 
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:
-  """The newest prepared version of NAME[/CONFIG][:VERSION] below a root."""
+  """Finds the newest prepared version of NAME[/CONFIG][:VERSION] in a root."""
   base, _, version = name.partition(':')
   found = sorted(
     (root / base).glob(f'{version or "*"}/dataset_info.json'),
@@ -215,7 +237,7 @@ def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:
   names = sorted({path.parent.parent.name for path in configs})
   if len(names) > 1:
     raise errors.UserError(
-      f'{name} is prepared in several configurations below {root}; name one:'
+      f'{name} is prepared in several configurations in {root}; choose one:'
       f' {", ".join(f"{base}/{config}" for config in names)}'
     )
   return _find(root, f'{base}/{names[0]}:{version}') if names else None
@@ -226,14 +248,14 @@ def _version_key(version: str) -> list[int]:
 
 
 def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
-  """Says where a data set was looked for and how to come by it."""
-  places = ' and '.join(str(root / name) for root in roots)
+  """Returns an error that lists the searched folders and how to prepare."""
+  searched = ' and '.join(str(root / name) for root in roots)
   prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
   near = difflib.get_close_matches(name, ['digits', *sorted(prepared)], n=1)
   guess = f' (did you mean {near[0]!r}?)' if near else ''
-  # Not `tfds build`, which needs Apache Beam even where it is not used.
+  # Not `tfds build`, which needs Apache Beam even if it does not use it.
   how = (
-    'prepare it in an environment of its own: pip install tensorflow'
+    'prepare it in a separate environment: pip install tensorflow'
     ' tensorflow-datasets importlib_resources && python -c "import'
     f" tensorflow_datasets as tfds; tfds.builder('{name}',"
     f" data_dir='{roots[0]}', file_format='array_record')"
@@ -241,11 +263,11 @@ def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
   )
   if name == 'imagenet2012':
     how = (
-      'name as data_dir a folder with train/n01440764/*.JPEG and val/, or '
+      'set data_dir to a folder with train/n01440764/*.JPEG and val/, or '
       f'{how}, with ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in'
       f' {roots[0]}/downloads/manual'
     )
   return errors.UserError(
-    f'data set {name!r} is not prepared{guess}: looked for {places}; {how}; or'
+    f'data set {name!r} is not prepared{guess}: searched {searched}; {how}; or'
     ' use folder:/path/to/images'
   )

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines elsewhere, nothing if quick."""
+"""Progress: a bar on a terminal, lines elsewhere, nothing for quick work."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ _LINE_SECONDS = 30.0
 
 
 def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
-  """Yields the items; says on stderr how far they are if they take a while.
+  """Yields the items, and prints progress on stderr if they take a while.
 
   Args:
-    items: what is gone through.
-    total: their number.
-    what: is being done.
-    unit: what the items are.
+    items: the items to process.
+    total: the number of items.
+    what: the activity, such as 'reading train'.
+    unit: what the items are, such as 'images'.
 
   Yields:
     The items.
@@ -32,9 +32,9 @@ def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
       items, what, total, console=console, transient=True
     )
     return
-  say_at = time.monotonic() + _QUIET_SECONDS
+  print_at = time.monotonic() + _QUIET_SECONDS
   for done, item in enumerate(items):
-    if time.monotonic() >= say_at:
+    if time.monotonic() >= print_at:
       print(f'{what}: {done} of {total} {unit}', file=sys.stderr, flush=True)
-      say_at = time.monotonic() + _LINE_SECONDS
+      print_at = time.monotonic() + _LINE_SECONDS
     yield item

@@ -1,4 +1,4 @@
-"""What a data set is: random access to the encoded images of one split."""
+"""The interface of a data set: random access to one split's encoded images."""
 
 from typing import Protocol, TypedDict
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class UnreadableError(Exception):
-  """The image of an example cannot be read or decoded."""
+  """An image cannot be read or decoded."""
 
   def __init__(self, id: str, reason: str):
-    """Names the example, as `Example.id` does, and says what is wrong."""
+    """Stores the example's id (see `Example`) and the reason."""
     super().__init__(id, reason)
     self.id = id
     self.reason = reason
@@ -22,7 +22,7 @@ class Example(TypedDict):
   """The encoded file, or uint8[H, W, 3]."""
   label: int
   id: str
-  """Names the example in messages: its file, or record file and number."""
+  """Identifies the example in messages: its file, or record file and number."""
 
 
 class Source(Protocol):
@@ -34,13 +34,13 @@ class Source(Protocol):
 
   @property
   def num_classes(self) -> int:
-    """Labels are in [0, num_classes)."""
+    """The number of classes; labels are in [0, num_classes)."""
 
   def __len__(self) -> int:
-    """The number of examples."""
+    """Returns the number of examples."""
 
   def __getitem__(self, index: int) -> Example:
-    """Reads example `index`, image still encoded.
+    """Reads example `index`; its image stays encoded.
 
     Raises:
       UnreadableError: its file cannot be read.

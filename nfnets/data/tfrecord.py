@@ -1,9 +1,9 @@
 """Random access to TFRecord files through an index of their records.
 
-A record is: its length (uint64, little-endian), a checksum of the length, the
-bytes, a checksum of the bytes. A checksum is CRC-32C, masked (rotated right by
-15 bits, plus a constant). Lengths are checked when the index is built, bytes
-when they are read.
+A record consists of its length (uint64, little-endian), a checksum of the
+length, the data, and a checksum of the data. Checksums are CRC-32C, masked
+(rotated right by 15 bits, plus a constant). Lengths are verified when the index
+is built, data when it is read.
 """
 
 import os
@@ -21,29 +21,29 @@ from nfnets.data import cache, progress
 _HEADER = struct.Struct('<QI')
 _CHECKSUM = struct.Struct('<I')
 _OVERHEAD = _HEADER.size + _CHECKSUM.size
-# Reading headers is waiting for the disk or the network.
+# Reading headers mostly waits for the disk or the network.
 _INDEX_THREADS = 16
 
 
 def masked_crc(data: bytes) -> int:
-  """The checksum that TFRecord files store of these bytes."""
+  """Returns the checksum of these bytes, as TFRecord files store it."""
   crc = google_crc32c.value(data)
   return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 class RecordFiles:
-  """The records of several TFRecord files, by number across them.
+  """The records of several TFRecord files, numbered consecutively.
 
   Attributes:
     paths: the files.
-    counts: int64[files], records in each.
+    counts: int64[files], the number of records in each.
   """
 
   def __init__(self, paths: Sequence[str | os.PathLike]):
-    """Indexes the files, or loads the index that an earlier run kept.
+    """Indexes the files, or loads the cached index of an earlier run.
 
     Raises:
-      UserError: a file cannot be read, ends early, or holds a corrupt length.
+      UserError: a file cannot be read, is truncated, or has a corrupt length.
     """
     self.paths = tuple(os.fspath(path) for path in paths)
     per_file = _index(self.paths)
@@ -51,22 +51,14 @@ class RecordFiles:
     self._offsets = np.concatenate([np.empty(0, np.int64), *per_file])
     self._stops = np.cumsum(self.counts)
 
-  def __len__(self) -> int:
-    """The number of records."""
-    return len(self._offsets)
-
-  def locate(self, index: int) -> tuple[str, int]:
-    """The file that holds a record, and where it starts there, in bytes."""
-    file = int(np.searchsorted(self._stops, index, side='right'))
-    return self.paths[file], int(self._offsets[index])
-
   def __getitem__(self, index: int) -> bytes:
-    """The bytes of a record.
+    """Reads a record's data.
 
     Raises:
       UserError: the file has changed since it was indexed, or is corrupt.
     """
-    path, offset = self.locate(index)
+    path = self.paths[np.searchsorted(self._stops, index, side='right')]
+    offset = int(self._offsets[index])
     try:
       with open(path, 'rb', buffering=0) as file:
         file.seek(offset)
@@ -86,7 +78,7 @@ class RecordFiles:
 
 
 def _read_length(header: bytes, path: str, offset: int) -> int:
-  """The length in a record's header, checked."""
+  """Returns the length in a record's header after verifying its checksum."""
   if len(header) < _HEADER.size:
     raise _truncated(path, offset)
   length, crc = _HEADER.unpack(header)
@@ -99,7 +91,7 @@ def _read_length(header: bytes, path: str, offset: int) -> int:
 
 
 def _scan(path: str) -> np.ndarray:
-  """Where the records of a file start, int64[records], by its headers."""
+  """Returns the offsets of a file's records, int64[records], in bytes."""
   offsets = []
   offset = 0
   try:
@@ -118,12 +110,14 @@ def _scan(path: str) -> np.ndarray:
 
 
 def _index(paths: tuple[str, ...]) -> list[np.ndarray]:
-  """The offsets in each file: from the cache unless a file has changed."""
+  """Returns each file's offsets, from the cache unless a file has changed."""
   stamps = np.array([_stamp(path) for path in paths], np.int64).reshape(-1, 2)
-  kept_at = cache.entry_path('tfrecord', '\0'.join(map(os.path.abspath, paths)))
-  kept = cache.load_arrays(kept_at)
-  if kept and np.array_equal(kept.get('stamps', ()), stamps):
-    return np.split(kept['offsets'], np.cumsum(kept['counts'])[:-1])
+  cached_at = cache.entry_path(
+    'tfrecord', '\0'.join(map(os.path.abspath, paths))
+  )
+  cached = cache.load_arrays(cached_at)
+  if cached and np.array_equal(cached.get('stamps', ()), stamps):
+    return np.split(cached['offsets'], np.cumsum(cached['counts'])[:-1])
   where = pathlib.Path(paths[0]).parent if paths else ''
   per_file = _in_threads(_scan, paths, f'indexing records in {where}')
   arrays = {
@@ -131,12 +125,12 @@ def _index(paths: tuple[str, ...]) -> list[np.ndarray]:
     'counts': np.array([len(offsets) for offsets in per_file], np.int64),
     'offsets': np.concatenate([np.empty(0, np.int64), *per_file]),
   }
-  cache.save_arrays(kept_at, arrays)
+  cache.save_arrays(cached_at, arrays)
   return per_file
 
 
 def _stamp(path: str) -> tuple[int, int]:
-  """What tells that a file has changed: its size and time of change."""
+  """Returns a file's size and mtime, which differ after most changes."""
   try:
     status = os.stat(path)
   except OSError as error:

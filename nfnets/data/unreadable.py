@@ -1,8 +1,11 @@
-"""What happens to images that cannot be read: named, counted, replaced."""
+"""Images that cannot be read: reported once, counted, replaced or skipped."""
 
+import contextlib
 import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
 
 from nfnets import errors
 from nfnets.data import images
@@ -12,29 +15,58 @@ _LOG = logging.getLogger(__name__)
 
 
 class Unreadable(NamedTuple):
-  """An example whose image cannot be read."""
+  """An example with an unreadable image."""
 
   id: str
   reason: str
 
 
 class Policy(NamedTuple):
-  """How many unreadable images a run bears."""
+  """How many unreadable images a run tolerates."""
 
   strict: bool
   """Whether the first one is an error."""
   max_share: float
-  """Of the examples; more unreadable ones are an error."""
+  """The tolerated fraction of the examples."""
 
   def limit(self, num_examples: int) -> int:
-    """The number of unreadable examples that is still borne."""
+    """Returns the largest tolerated number of unreadable examples."""
     return int(self.max_share * num_examples)
 
 
+@contextlib.contextmanager
+def identified(example_id: str) -> Iterator[None]:
+  """Turns errors from reading and decoding an image into `UnreadableError`.
+
+  Training, evaluation and prediction all read images within this context, so
+  they report the same reason for the same file.
+
+  Args:
+    example_id: identifies the image, such as its path.
+
+  Raises:
+    source_lib.UnreadableError: the image cannot be read or decoded.
+  """
+  try:
+    yield
+  except OSError as error:
+    reason = error.strerror or str(error) or type(error).__name__
+    raise source_lib.UnreadableError(example_id, reason) from error
+  except images.DecodeError as error:
+    raise source_lib.UnreadableError(example_id, str(error)) from error
+
+
 def read(
-  source: source_lib.Source, index: int, consume: Callable[[Any], None]
+  source: source_lib.Source,
+  index: int,
+  consume: Callable[[bytes | np.ndarray], None],
 ) -> int:
   """Reads an example, passes its image to `consume`, returns its label.
+
+  Args:
+    source: a split of a data set.
+    index: the example's index in the source.
+    consume: takes the encoded image or uint8[H, W, 3], and decodes it.
 
   Raises:
     source_lib.UnreadableError: the image cannot be read or decoded.
@@ -48,26 +80,31 @@ def read(
       f' {source.num_classes} classes (0 to {source.num_classes - 1}) of'
       f' {source.name}'
     )
-  try:
+  with identified(example['id']):
     consume(example['image'])
-  except images.DecodeError as error:
-    raise source_lib.UnreadableError(example['id'], str(error)) from error
   return label
 
 
-def read_or_neighbour(
+def read_or_neighbor(
   source: source_lib.Source,
   index: int,
-  consume: Callable[[Any], None],
+  consume: Callable[[bytes | np.ndarray], None],
   policy: Policy,
 ) -> tuple[int, list[Unreadable]]:
-  """Reads an example, or else the next in the source's order that can be read.
+  """Reads an example, or the next readable one in the source's order.
+
+  Args:
+    source: a split of a data set.
+    index: the example's index in the source.
+    consume: as in `read`.
+    policy: limits how many examples may be skipped.
 
   Returns:
-    The label, and the unreadable examples met on the way.
+    The label, and the unreadable examples that were skipped.
 
   Raises:
-    UserError: the policy forbids it, or the label is out of range.
+    UserError: the policy does not allow the skipped examples, or the label is
+      out of range.
   """
   found: list[Unreadable] = []
   for step in range(policy.limit(len(source)) + 1):
@@ -82,29 +119,43 @@ def read_or_neighbour(
 def refuse_if_strict(
   error: source_lib.UnreadableError, policy: Policy
 ) -> Unreadable:
-  """Records the error, or raises a `UserError` if the policy is strict."""
+  """Returns the error as a record.
+
+  Raises:
+    UserError: the policy is strict.
+  """
   if policy.strict:
     raise errors.UserError(
-      f'{error.id}: {error.reason}; mend or remove it, or do without strict'
+      f'{error.id}: {error.reason}; fix or remove it, or set strict to False'
     ) from error
   return Unreadable(error.id, error.reason)
 
 
 class Ledger:
-  """Names each unreadable example once, counts them, and stops at too many."""
+  """Reports each unreadable example once and raises if there are too many.
+
+  Attributes:
+    found: the unreadable examples so far, id -> reason.
+  """
 
   def __init__(self, num_examples: int, policy: Policy, consequence: str):
-    """Starts empty; `consequence` ends the line that names an example."""
+    """Starts with no unreadable example.
+
+    Args:
+      num_examples: number of examples in the source.
+      policy: how many unreadable ones are tolerated.
+      consequence: ends the line that reports an example.
+    """
     self.found: dict[str, str] = {}
     self._num_examples = num_examples
     self._policy = policy
     self._consequence = consequence
 
   def add(self, found: list[Unreadable]) -> None:
-    """Enters examples, known or new.
+    """Adds examples; those already known are ignored.
 
     Raises:
-      UserError: there are more of them than the policy bears.
+      UserError: there are more of them than the policy tolerates.
     """
     for entry in map(Unreadable._make, found):
       if entry.id in self.found:
@@ -122,6 +173,7 @@ def _too_many(
   count: int, num_examples: int, policy: Policy, example: Unreadable
 ) -> errors.UserError:
   return errors.UserError(
-    f'{count} of {num_examples} images cannot be read, more than the share of'
-    f' {policy.max_share:g} that is borne; {example.id}: {example.reason}'
+    f'{count} of {num_examples} images cannot be read, more than'
+    f' max_unreadable_share={policy.max_share:g}; for example, {example.id}:'
+    f' {example.reason}; fix or remove them, or raise max_unreadable_share'
   )

@@ -1,31 +1,32 @@
-"""Worker processes obey the main process alone, and do not outlive it."""
+"""Worker processes, which only the main process stops, or its end."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from typing import Any
+from multiprocessing import process
 
 
 def start(index: int, count: int) -> None:
-  """Is called first in every worker.
+  """Initializes a worker; runs before anything else in it.
 
-  Ctrl-C and a batch system's SIGTERM reach all processes of a run. The main
-  process then saves, for which it may still want a batch, and ends the workers.
-  If it is killed, which it cannot announce, they notice and end themselves.
+  Ctrl-C and a batch system's SIGTERM reach all processes of a run. Workers
+  ignore both: the main process then saves, may need another batch to do so, and
+  ends the workers. If the main process is killed and cannot end them, they
+  notice and exit.
 
   Args:
-    index: of the worker; any.
-    count: of workers; any.
+    index: the worker's index; unused.
+    count: the number of workers; unused.
   """
   del index, count
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   if parent := multiprocessing.parent_process():
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: Any) -> None:
+def _exit_after(parent: process.BaseProcess) -> None:
   parent.join()
-  # At once, whatever the other threads wait for.
+  # Immediately: other threads may be waiting for something.
   os._exit(1)

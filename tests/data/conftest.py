@@ -1,4 +1,4 @@
-"""A cache of the tests' own, so that the user's is neither read nor written."""
+"""Gives the tests a cache of their own instead of the user's."""
 
 import pytest
 

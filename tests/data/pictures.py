@@ -1,4 +1,4 @@
-"""Real pictures for the tests, small, and the ways in which files go wrong."""
+"""Small real pictures for the tests, and damaged files."""
 
 import functools
 
@@ -11,7 +11,7 @@ NUM_DIGITS = 10
 
 @functools.cache
 def photograph(height=96, width=128):
-  """Scikit-learn's picture of a Chinese temple, uint8[height, width, 3]."""
+  """Returns scikit-learn's photo of a temple, uint8[height, width, 3]."""
   image = datasets.load_sample_images().images[0]
   return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -22,14 +22,14 @@ def _digits():
 
 
 def digit(number):
-  """Handwritten digit `number`: uint8[32, 32, 3] and its class."""
-  grey = np.round(_digits().images[number] * (255 / 16)).astype(np.uint8)
-  large = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_LINEAR)
+  """Returns handwritten digit `number`, uint8[32, 32, 3], and its class."""
+  gray = np.round(_digits().images[number] * (255 / 16)).astype(np.uint8)
+  large = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_LINEAR)
   return np.repeat(large[..., None], 3, -1), int(_digits().target[number])
 
 
 def encode(image, ending='.jpg', quality=95):
-  """uint8[H, W, 3] or [H, W] to a file's bytes, by OpenCV."""
+  """Encodes uint8[H, W, 3] or [H, W] with OpenCV."""
   if image.ndim == 3:
     code = cv2.COLOR_RGBA2BGRA if image.shape[-1] == 4 else cv2.COLOR_RGB2BGR
     image = cv2.cvtColor(image, code)
@@ -38,14 +38,14 @@ def encode(image, ending='.jpg', quality=95):
 
 
 def broken(data):
-  """Ways in which a JPEG's or PNG's bytes go wrong, by name."""
+  """Returns damaged versions of a JPEG's or PNG's bytes, by kind."""
   return {
     'empty': b'',
     'zeros': bytes(len(data)),
     'header': data[:12],
     'half': data[: len(data) // 2],
     'end': data[:-30],
-    'text': b'404 Not Found: this is no image\n',
+    'text': b'404 Not Found: this is not an image\n',
     'html': b'<html><body>denied</body></html>',
     'noise': np.random.default_rng(0).bytes(300),
     'shifted': b'\0' + data,

@@ -1,4 +1,4 @@
-"""A TFDS data set in both record formats, written without TensorFlow."""
+"""Writes a TFDS data set in both record formats, without TensorFlow."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from nfnets.data.digits import preparation
 
 
 def write_tfrecords(path, records):
-  """Writes records as a TFRecord file; returns where each starts."""
+  """Writes records as a TFRecord file; returns their offsets, in bytes."""
   offsets = []
   with open(path, 'wb') as file:
     for record in records:
@@ -25,7 +25,7 @@ def write_tfrecords(path, records):
 
 
 def array_record_digits(data_dir, name='digits'):
-  """The embedded digits, prepared as usual, in a place of the test's own."""
+  """Prepares the embedded digits as usual, in a folder of the test."""
   prepared = preparation.prepare(pathlib.Path(data_dir) / 'made')
   target = pathlib.Path(data_dir) / name / '1.0.0'
   shutil.copytree(prepared, target)
@@ -33,7 +33,7 @@ def array_record_digits(data_dir, name='digits'):
 
 
 def tfrecord_digits(data_dir, name='digits_tf', shards=3):
-  """The same data set as TFRecord files."""
+  """Prepares the same data set as TFRecord files."""
   prepared = preparation.prepare(pathlib.Path(data_dir) / 'made')
   target = pathlib.Path(data_dir) / name / '1.0.0'
   target.mkdir(parents=True)

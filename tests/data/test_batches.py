@@ -1,4 +1,4 @@
-"""Worker processes: the same batches, the same errors, nothing left behind."""
+"""Batches made by worker processes: the same batches, the same errors."""
 
 import contextlib
 import os
@@ -39,8 +39,8 @@ def assert_same(one, other):
     assert type(other[key]) is np.ndarray
 
 
-def test_a_worker_makes_the_same_batches_and_reports(folder):
-  folder[7].write_bytes(b'no image')
+def test_workers_make_and_report_the_same(folder):
+  folder[7].write_bytes(b'not an image')
   here = train(folder)
   there = train(folder, num_workers=1)
   iterator = there.iterate(2)
@@ -52,7 +52,7 @@ def test_a_worker_makes_the_same_batches_and_reports(folder):
   assert not workers()
 
 
-def test_a_dead_worker_is_an_error(folder):
+def test_killed_worker_is_an_error(folder):
   iterator = train(folder, num_workers=1).iterate()
   next(iterator)
   (worker,) = workers()
@@ -64,18 +64,18 @@ def test_a_dead_worker_is_an_error(folder):
     next(iterator)
 
 
-def test_an_error_of_a_worker_keeps_its_message(folder):
+def test_worker_errors_keep_their_message(folder):
   for path in folder:
-    path.write_bytes(b'no image')
+    path.write_bytes(b'not an image')
   with contextlib.closing(
     train(folder, num_workers=1, strict=True).iterate()
   ) as iterator:
-    with pytest.raises(errors.UserError, match=r'\.jpg: no image, or a damage'):
+    with pytest.raises(errors.UserError, match=r'\.jpg: not an image, or a '):
       next(iterator)
 
 
 @pytest.mark.slow
-def test_first_hundred_batches_are_the_same_with_any_workers(folder):
+def test_number_of_workers_does_not_change_the_batches(folder):
   here = train(folder)
   expected = [here[k] for k in range(100)]
   for num_workers in (1, 2):

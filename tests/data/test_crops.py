@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from nfnets import errors
-from nfnets.data import crops
+from nfnets.data import crops, images, presets
 from tests.data import pictures
 
 
@@ -19,18 +19,18 @@ def boxes(height, width, count=4000, **ranges):
 
 
 @pytest.mark.parametrize('size', [(375, 500), (500, 375), (64, 64), (8, 8)])
-def test_boxes_fit_and_keep_their_ranges(size):
+def test_boxes_are_inside_the_image_and_in_their_ranges(size):
   height, width = size
   for box in boxes(height, width, 2000):
     assert 0 <= box.top <= height - box.height
     assert 0 <= box.left <= width - box.width
     assert 0.08 <= box.height * box.width / (height * width) <= 1
-    # A side is a whole number of pixels.
+    # Sides are rounded to whole pixels.
     assert 3 / 4 - 1 / box.height <= box.width / box.height
     assert box.width / box.height <= 4 / 3 + 1 / box.height
 
 
-def test_boxes_reach_the_ends_of_their_ranges():
+def test_boxes_reach_both_ends_of_their_ranges():
   found = np.array(boxes(375, 500))
   area = found[:, 2] * found[:, 3] / (375 * 500)
   aspect = found[:, 3] / found[:, 2]
@@ -41,18 +41,18 @@ def test_boxes_reach_the_ends_of_their_ranges():
 
 
 def test_height_and_aspect_are_uniform():
-  # In a square, with areas that always fit, nothing is clipped.
+  # In a square image, with areas that always fit, nothing is clipped.
   found = np.array(boxes(1000, 1000, area_range=(0.1, 0.3)))
   aspect = found[:, 3] / found[:, 2]
   low, high = np.sqrt(0.1e6 / aspect), np.sqrt(0.3e6 / aspect)
-  place = (found[:, 2] - low) / (high - low)
-  for values in ((aspect - 3 / 4) / (4 / 3 - 3 / 4), place):
+  height = (found[:, 2] - low) / (high - low)
+  for values in ((aspect - 3 / 4) / (4 / 3 - 3 / 4), height):
     quartiles = np.quantile(values, [0.25, 0.5, 0.75])
     np.testing.assert_allclose(quartiles, [0.25, 0.5, 0.75], atol=0.03)
 
 
-def test_centre_crop_after_ten_failures():
-  # No crop of an aspect of 3/4 or more covers 90% of a thin strip.
+def test_center_crop_after_ten_failures():
+  # No crop with an aspect ratio in the range covers 90% of a thin strip.
   box = crops.random_crop_box(100, 1000, draws(1)[0], area_range=(0.9, 1.0))
   assert box == crops.Box(0, 433, 100, 133)
   box = crops.random_crop_box(1000, 100, draws(1)[0], area_range=(0.9, 1.0))
@@ -64,8 +64,8 @@ def test_single_pixel():
   assert box == crops.Box(0, 0, 1, 1)
 
 
-def test_random_resized_crop_shows_its_box():
-  # Pixel values tell their place: a ramp in each direction.
+def test_random_resized_crop_is_its_box():
+  # Pixel values encode positions: a ramp in each direction.
   rows, columns = np.mgrid[:200, :250]
   image = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
   for draw in draws(20):
@@ -80,8 +80,8 @@ def test_random_resized_crop_shows_its_box():
     np.testing.assert_allclose(out[16, 2:-2, 1], expected[2:-2], atol=1.01)
 
 
-def test_scaled_decoding_shows_the_same_crop():
-  # A smooth picture, where antialiasing makes no difference.
+def test_scaled_decoding_gives_the_same_crop():
+  # A smooth image, for which antialiasing makes no difference.
   large = np.asarray(
     Image.fromarray(pictures.photograph(12, 16)).resize((800, 600))
   )
@@ -94,21 +94,13 @@ def test_scaled_decoding_shows_the_same_crop():
     assert np.abs(exact.astype(int) - scaled).mean() < 1.5
 
 
-def test_scaled_decoding_leaves_small_crops_alone():
+def test_scaled_decoding_does_not_change_small_crops():
   data = pictures.encode(pictures.photograph())
   for draw in draws(10):
     exact, scaled = np.zeros((2, 96, 96, 3), np.uint8)
     crops.random_resized_crop(data, draw, exact)
     crops.random_resized_crop(data, draw, scaled, scaled_decoding=True)
     np.testing.assert_array_equal(exact, scaled)
-
-
-@pytest.mark.parametrize('size', [(40, 60), (51, 33), (300, 200), (64, 64)])
-def test_antialiased_resize_is_pillow_s(size):
-  image = pictures.photograph(150, 200)
-  pillow = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-  ours = crops.resize_antialiased(image, size[1], size[0])
-  assert np.abs(np.asarray(pillow).astype(int) - ours).max() <= 1
 
 
 def ramp(height, width):
@@ -126,18 +118,18 @@ def evaluate(image, size, preset, crop_pct=0.9, crop_mode='squash'):
 @pytest.mark.parametrize(
   ('settings', 'top', 'left'),
   [
-    # The first row and column that are seen, as shares of the image.
+    # The first visible row and column, as fractions of the image.
     (('deepmind',), 16 / 96, 16 / 96),
-    # The square of 64 / 96 of the shorter side, in the middle.
+    # The centered square with 64 / 96 of the shorter side.
     (('deepmind_crop',), 1 / 6, (300 - 200 / 3) / 600),
     (('timm', 0.8, 'squash'), 0.1, 0.1),
     (('timm', 0.8, 'center'), 0.1, (300 - 80) / 600),
     (('timm', 1.0, 'center'), 0.0, (300 - 100) / 600),
   ],
 )
-def test_presets_see_the_right_part(settings, top, left):
+def test_presets_crop_the_right_part(settings, top, left):
   out = evaluate(ramp(200, 600), 64, *settings).astype(float)
-  # Half a pixel of the output, and rounding.
+  # Tolerates half a pixel of the output, and rounding.
   np.testing.assert_allclose(out[0, 32, 0] / 255, top, atol=0.012)
   np.testing.assert_allclose(out[32, 0, 1] / 255, left, atol=0.012)
   np.testing.assert_allclose(out[-1, 32, 0] / 255, 1 - top, atol=0.012)
@@ -157,7 +149,7 @@ def test_timm_preset_against_pillow(mode):
 
 
 def test_published_presets_do_not_antialias():
-  # Of every four columns the inner two, half of them, are white.
+  # The middle two of every four columns are white.
   image = np.zeros((384, 384, 3), np.uint8)
   image[:, 1::4] = image[:, 2::4] = 255
   assert evaluate(image, 64, 'deepmind').min() > 250
@@ -172,6 +164,19 @@ def test_published_presets_do_not_antialias():
     (('timm', 0, 'squash'), 'crop_pct 0 '),
   ],
 )
-def test_unknown_settings_are_refused(settings, shown):
+def test_unknown_settings_are_an_error(settings, shown):
   with pytest.raises(errors.UserError, match=shown):
     crops.check_preset(*settings)
+
+
+def test_known_settings_pass():
+  for preset in presets.EVAL_PRESETS:
+    assert crops.check_preset(preset, 1.0, 'center') == preset
+
+
+def test_eval_crop_decodes_files():
+  image = pictures.photograph()
+  decoded = evaluate(pictures.encode(image, '.png'), 32, 'deepmind')
+  np.testing.assert_array_equal(decoded, evaluate(image, 32, 'deepmind'))
+  with pytest.raises(images.DecodeError, match='empty file'):
+    evaluate(b'', 32, 'deepmind')

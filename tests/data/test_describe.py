@@ -9,7 +9,7 @@ from tests.data import pictures
 @pytest.fixture
 def folder(tmp_path):
   paths = pictures.write_class_folders(tmp_path, range(50))
-  paths[3].write_bytes(b'no image')
+  paths[3].write_bytes(b'not an image')
   large = pictures.encode(pictures.photograph(60, 100))
   (tmp_path / '0' / 'large.jpg').write_bytes(large)
   return tmp_path, paths
@@ -34,11 +34,11 @@ def test_report(folder):
   assert text.startswith('all: 51 examples\n')
   assert 'height, pixels: 32 to 60, median 32, mean 32.6' in text
   assert 'width, pixels: 32 to 100, median 32, mean 33.4' in text
-  assert f'unreadable: 1\n    {paths[3]}: no image' in text
+  assert f'unreadable: 1\n    {paths[3]}: not an image' in text
   assert '; 0: ' in text
 
 
-def test_limit_reads_an_even_spread(folder):
+def test_limit_reads_evenly_spaced_examples(folder):
   source = load(folder[0])
   report = describe.examine(source, 10)
   assert report.class_counts.sum() + len(report.unreadable) == 10
@@ -61,14 +61,14 @@ def test_samples_are_readable_and_named(folder):
   assert images.any((1, 2, 3)).all()
 
 
-def test_splits_of_the_same_images():
+def test_splits_with_the_same_examples():
   loaded, refused = describe.open_splits('digits', None)
   assert not refused
   assert describe.same_examples(loaded['valid'], loaded['test'])
   assert not describe.same_examples(loaded['train'], loaded['test'])
 
 
-def test_nothing_to_open(tmp_path):
+def test_missing_data_set_is_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='there is no folder'):
     describe.open_splits(f'folder:{tmp_path}/nope', None)
 

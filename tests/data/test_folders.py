@@ -1,4 +1,6 @@
+import errno
 import os
+import pathlib
 import time
 
 import numpy as np
@@ -15,7 +17,7 @@ def touch(root, *paths):
 
 
 def age(root):
-  """Makes every folder look as if it was last changed an hour ago."""
+  """Sets every folder's mtime to an hour ago."""
   past = time.time() - 3600
   for folder, _, _ in os.walk(root):
     os.utime(folder, (past, past))
@@ -36,13 +38,14 @@ def test_endings_nesting_and_hidden_files(tmp_path):
   ]
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_links_are_followed_but_not_in_loops(tmp_path):
   touch(tmp_path, 'real/a/1.jpg', 'other/2.jpg')
   (tmp_path / 'real/b').symlink_to(tmp_path / 'other')
   (tmp_path / 'real/a/3.jpg').symlink_to(tmp_path / 'other/2.jpg')
   (tmp_path / 'real/a/gone.jpg').symlink_to(tmp_path / 'nowhere.jpg')
   (tmp_path / 'real/a/up').symlink_to(tmp_path / 'real')
-  # A broken link is listed: that it cannot be read is said when it is read.
+  (tmp_path / 'real/itself').symlink_to(tmp_path / 'real/itself')
+  # A broken link is listed: reading it reports the error.
   assert listed(tmp_path / 'real') == [
     *('a/1.jpg', 'a/3.jpg', 'a/gone.jpg', 'b/2.jpg'),
   ]
@@ -86,7 +89,7 @@ def changes(tmp_path):
 @pytest.mark.parametrize(
   'change', ['added', 'class', 'removed', 'renamed', 'linked']
 )
-def test_the_list_is_kept_until_a_folder_changes(tmp_path, change, monkeypatch):
+def test_listing_is_cached_until_a_change(tmp_path, change, monkeypatch):
   touch(tmp_path, 'a/1.jpg', 'a/x/1.jpg', 'b/1.jpg')
   age(tmp_path)
   before = listed(tmp_path)
@@ -102,17 +105,17 @@ def test_the_list_is_kept_until_a_folder_changes(tmp_path, change, monkeypatch):
   assert walks
 
 
-def test_a_folder_changed_just_now_is_not_trusted(tmp_path):
+def test_listing_of_a_just_changed_folder_is_not_reused(tmp_path):
   touch(tmp_path, 'a/1.jpg')
   assert listed(tmp_path) == ['a/1.jpg']
   stamp = (tmp_path / 'a').stat()
   touch(tmp_path, 'a/2.jpg')
-  # As if both had happened within one tick of the clock.
+  # As if both happened within one tick of the clock.
   os.utime(tmp_path / 'a', ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
   assert listed(tmp_path) == ['a/1.jpg', 'a/2.jpg']
 
 
-def test_a_damaged_list_is_made_again(tmp_path):
+def test_damaged_cache_is_rebuilt(tmp_path):
   touch(tmp_path, 'a/1.jpg')
   age(tmp_path)
   folders.list_images(tmp_path)
@@ -124,13 +127,96 @@ def test_a_damaged_list_is_made_again(tmp_path):
   assert listed(tmp_path) == ['a/1.jpg']
 
 
-def test_a_missing_folder_is_one_line(tmp_path):
+def test_missing_folder_is_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='nope: cannot be read: No such'):
     folders.list_images(tmp_path / 'nope')
 
 
-def test_classes_without_images_are_named(tmp_path, caplog):
+def test_folders_without_images_are_reported(tmp_path, caplog):
   touch(tmp_path, 'a/1.jpg', 'photos/1.heic', '.hidden/x')
-  folders.warn_of_strays(folders.list_images(tmp_path))
-  assert f'{tmp_path}/photos: no class' in caplog.text
+  folders.warn_of_unused(folders.list_images(tmp_path))
+  assert f'{tmp_path}/photos: not a class' in caplog.text
   assert len(caplog.records) == 1
+
+
+def found(*paths):
+  return [str(path) for path in folders.find_images(paths)]
+
+
+@pytest.mark.parametrize('hidden', ['._1.jpg', '.ipynb_checkpoints/1.jpg'])
+def test_find_images_skips_hidden_files_and_folders(tmp_path, hidden):
+  touch(tmp_path, '1.jpg', hidden)
+  assert found(tmp_path) == [f'{tmp_path}/1.jpg']
+  # Unless the user specifies them.
+  (hidden_path,) = tmp_path.glob('.*')
+  assert len(found(tmp_path, hidden_path)) == 2
+
+
+def test_find_images_follows_links_but_not_in_loops(tmp_path):
+  touch(tmp_path, 'images/1.jpg', 'other/2.jpg')
+  (tmp_path / 'images/linked').symlink_to(tmp_path / 'other')
+  (tmp_path / 'other/back').symlink_to(tmp_path / 'images')
+  (tmp_path / 'images/itself').symlink_to(tmp_path / 'images/itself')
+  assert found(tmp_path / 'images') == [
+    f'{tmp_path}/images/1.jpg',
+    f'{tmp_path}/images/linked/2.jpg',
+  ]
+
+
+def test_find_images_takes_files_with_any_name(tmp_path):
+  touch(tmp_path, 'folder/b.jpg', 'folder/a.jpg', '.hidden', 'photo.heic')
+  paths = [tmp_path / name for name in ('photo.heic', 'folder', '.hidden')]
+  assert found(*paths) == [
+    f'{tmp_path}/photo.heic',
+    f'{tmp_path}/folder/a.jpg',
+    f'{tmp_path}/folder/b.jpg',
+    f'{tmp_path}/.hidden',
+  ]
+
+
+def test_find_images_keeps_the_users_spelling(tmp_path, monkeypatch):
+  touch(tmp_path, 'images/1.jpg')
+  monkeypatch.chdir(tmp_path)
+  paths = [pathlib.Path('images'), pathlib.Path('images/1.jpg')]
+  assert found(*paths) == ['images/1.jpg', 'images/1.jpg']
+
+
+def test_find_images_needs_existing_paths_with_images(tmp_path):
+  with pytest.raises(errors.UserError, match='nope.jpg: no such file or fold'):
+    found(tmp_path / 'nope.jpg')
+  touch(tmp_path, 'notes.txt', '.hidden.jpg')
+  with pytest.raises(errors.UserError, match='no image in this folder .*webp'):
+    found(tmp_path)
+  (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
+  with pytest.raises(errors.UserError, match='loop: cannot be read: Too many'):
+    found(tmp_path / 'loop')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read every folder')
+@pytest.mark.parametrize('below', ['', 'locked'])
+def test_find_images_reports_unreadable_folders(tmp_path, below):
+  touch(tmp_path, 'images/1.jpg', 'images/locked/2.jpg')
+  locked = tmp_path / 'images' / below
+  locked.chmod(0)
+  try:
+    with pytest.raises(errors.UserError) as caught:
+      found(tmp_path / 'images')
+  finally:
+    locked.chmod(0o755)
+  assert str(caught.value) == f'{locked}: cannot be read: Permission denied'
+
+
+def test_an_error_below_a_folder_names_the_subfolder(tmp_path, monkeypatch):
+  # As for an unreadable folder, which root cannot create.
+  touch(tmp_path, '1.jpg', 'locked/2.jpg')
+  locked, scandir = str(tmp_path / 'locked'), os.scandir
+
+  def refuse(path):
+    if path == locked:
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  with pytest.raises(errors.UserError) as caught:
+    found(tmp_path)
+  assert str(caught.value) == f'{locked}: cannot be read: Permission denied'

@@ -10,7 +10,7 @@ def read(path):
   return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
-def test_images_are_in_order_and_whole(tmp_path):
+def test_images_are_complete_and_in_order(tmp_path):
   images = np.random.default_rng(0).integers(
     0, 256, (5, 120, 130, 3), dtype=np.uint8
   )
@@ -22,7 +22,7 @@ def test_images_are_in_order_and_whole(tmp_path):
     top, left = (number // 3) * height + 4, (number % 3) * width + 4
     cell = sheet[top : top + 120, left : left + 130]
     np.testing.assert_array_equal(cell, image)
-  # The last place is blank.
+  # The last cell is blank.
   assert (sheet[height:, 2 * width :] == 235).all()
 
 
@@ -46,18 +46,18 @@ def test_captions_are_drawn_and_cut_off(tmp_path):
   ]
   dark = [(strip < 128).any() for strip in strips]
   assert dark == [True, True, True, False]
-  # Nothing is drawn beyond the image's right edge.
+  # Nothing is drawn to the right of the image.
   assert (strips[1][:, -3:] == 235).all()
 
 
 @pytest.mark.parametrize('captions', [[], ['a'], ['a', 'b', 'c']])
-def test_as_many_captions_as_images(tmp_path, captions):
+def test_number_of_captions_must_match(tmp_path, captions):
   images = np.zeros((2 if captions else 0, 8, 8, 3), np.uint8)
   with pytest.raises(ValueError, match=f'{len(captions)} captions'):
     grid.write_grid(tmp_path / 'x.png', images, captions)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_unwritable_path_is_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='nope/x.png: cannot be written'):
     grid.write_grid(
       tmp_path / 'nope/x.png', np.zeros((1, 8, 8, 3), np.uint8), ['a']

@@ -34,7 +34,7 @@ def test_published_splits(root, monkeypatch):
   train, valid, test = (load(root, split) for split in sources.SPLITS)
   assert [len(train), len(valid), len(test)] == [60, 20, 12]
   assert train.class_names == tuple(WNIDS)
-  # The first of train, and not of one class only.
+  # The first images of train, from several classes.
   assert names(valid) == names(train)[:20]
   assert len(set(valid.labels.tolist())) > 5
   for source in (train, valid, test):
@@ -43,8 +43,8 @@ def test_published_splits(root, monkeypatch):
       assert f'/{WNIDS[example["label"]]}/' in example['id']
 
 
-def test_order_is_that_of_tfds(tmp_path):
-  # TFDS stored the digits under their numbers; here they are file names.
+def test_order_is_tfds_order(tmp_path):
+  # TFDS stored the digits with their numbers as keys.
   directory = records.array_record_digits(tmp_path)
   for split, tfds_split in (('train', 'train'), ('test', 'test')):
     source = sources.load_source('digits', split, directory.parent.parent)
@@ -61,14 +61,14 @@ def test_order_is_that_of_tfds(tmp_path):
 @pytest.mark.parametrize(
   'below', ['', 'ILSVRC/Data/CLS-LOC', 'Data/CLS-LOC', 'imagenet']
 )
-def test_where_the_folder_is_found(tmp_path, below):
+def test_folder_is_found_below_the_root(tmp_path, below):
   touch(tmp_path / below, 'train/n01440764/1.JPEG')
   found = imagenet.find_folder(str(tmp_path))
   assert found and pathlib.Path(found) == tmp_path / below
   assert imagenet.find_folder(str(tmp_path / 'nope')) is None
 
 
-def test_other_folders_are_not_taken_for_it(tmp_path):
+def test_other_folders_are_not_imagenet(tmp_path):
   touch(tmp_path, 'train/cat/1.jpg')
   with pytest.raises(errors.UserError, match='train/n01440764'):
     load(tmp_path, 'train')
@@ -84,7 +84,7 @@ def kaggle(tmp_path, rows):
     (tmp_path / 'LOC_val_solution.csv').write_text('\n'.join(table) + '\n')
 
 
-def test_kaggle_s_flat_validation_images(tmp_path):
+def test_kaggles_flat_validation_images(tmp_path):
   rows = [
     f'ILSVRC2012_val_{label:08d},{wnid} 85 1 499 272 {wnid} 1 2 3 4'
     for label, wnid in enumerate(WNIDS)
@@ -97,16 +97,16 @@ def test_kaggle_s_flat_validation_images(tmp_path):
     assert example['id'].endswith(f'{example["label"]:08d}.JPEG')
 
 
-def test_flat_validation_images_without_their_classes(tmp_path):
+def test_flat_validation_images_need_the_table(tmp_path):
   kaggle(tmp_path, None)
   with pytest.raises(errors.UserError, match='LOC_val_solution.csv.* is not'):
     load(tmp_path, 'test')
   assert len(load(tmp_path, 'train')) == 12
 
 
-def test_an_image_that_the_table_does_not_know(tmp_path):
+def test_image_missing_from_the_table_is_an_error(tmp_path):
   kaggle(tmp_path, [f'ILSVRC2012_val_00000000,{WNIDS[0]} 1 2 3 4'])
   with pytest.raises(
-    errors.UserError, match='class of ILSVRC2012_val_00000001'
+    errors.UserError, match='no known class for ILSVRC2012_val_00000001'
   ):
     load(tmp_path, 'test')

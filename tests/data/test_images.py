@@ -41,7 +41,7 @@ def test_lossless_formats_keep_every_pixel(kind):
 
 
 @pytest.mark.parametrize('progressive', [False, True])
-def test_jpeg_is_as_pillow_decodes_it(progressive):
+def test_jpeg_against_pillow(progressive):
   data = pil_bytes(
     pil_photograph(), 'JPEG', quality=90, progressive=progressive
   )
@@ -50,13 +50,13 @@ def test_jpeg_is_as_pillow_decodes_it(progressive):
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG'])
-def test_grey_becomes_three_equal_channels(kind):
-  grey = pil_photograph().convert('L')
+def test_gray_becomes_three_equal_channels(kind):
+  gray = pil_photograph().convert('L')
   options = {'quality': 95} if kind == 'JPEG' else {}
-  image = images.decode(pil_bytes(grey, kind, **options))
+  image = images.decode(pil_bytes(gray, kind, **options))
   assert image.shape == (96, 128, 3)
   assert (image == image[..., :1]).all()
-  assert mean_difference(image[..., 0], np.asarray(grey)) < 3
+  assert mean_difference(image[..., 0], np.asarray(gray)) < 3
 
 
 def test_one_bit_and_palette_become_rgb():
@@ -73,13 +73,13 @@ def test_cmyk_jpeg_becomes_rgb():
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
-def test_sixteen_bits_are_scaled_over_their_range(kind):
-  grey = np.asarray(pil_photograph().convert('L'))
-  data = pil_bytes(Image.fromarray(grey.astype(np.uint16) * 257), kind)
-  assert np.abs(images.decode(data)[..., 0].astype(int) - grey).max() <= 1
+def test_sixteen_bits_are_scaled_to_eight(kind):
+  gray = np.asarray(pil_photograph().convert('L'))
+  data = pil_bytes(Image.fromarray(gray.astype(np.uint16) * 257), kind)
+  assert np.abs(images.decode(data)[..., 0].astype(int) - gray).max() <= 1
 
 
-def test_sixteen_bits_round():
+def test_sixteen_bits_are_rounded():
   stored = np.array([[0, 128, 129, 65406, 65535]], np.uint16)
   data = cv2.imencode('.png', stored)[1].tobytes()
   assert images.decode(data)[0, :, 0].tolist() == [0, 0, 1, 254, 255]
@@ -87,21 +87,21 @@ def test_sixteen_bits_round():
 
 @pytest.mark.parametrize('ending', ['.png', '.webp'])
 def test_transparency_is_composited_over_white(ending):
-  colour = np.full((4, 3, 3), [200, 100, 0], np.uint8)
+  color = np.full((4, 3, 3), [200, 100, 0], np.uint8)
   alpha = np.array([0, 51, 255], np.uint8)[None, :, None].repeat(4, 0)
   options = [cv2.IMWRITE_WEBP_QUALITY, 101] if ending == '.webp' else []
-  rgba = np.concatenate([colour[..., ::-1], alpha], axis=-1)
+  rgba = np.concatenate([color[..., ::-1], alpha], axis=-1)
   data = cv2.imencode(ending, rgba, options)[1].tobytes()
   row = images.decode(data)[0].tolist()
   assert row[0] == [255, 255, 255]
-  assert row[1] == [244, 224, 204]  # 255 - (255 - colour) * 51 / 255.
+  assert row[1] == [244, 224, 204]  # 255 - (255 - color) * 51 / 255.
   assert row[2] == [200, 100, 0]
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
 def test_orientation_tags_are_ignored(kind):
   exif = Image.Exif()
-  exif[0x112] = 6  # To be shown turned by 90 degrees.
+  exif[0x112] = 6  # Rotates by 90 degrees.
   data = pil_bytes(pil_photograph(), kind, exif=exif.tobytes())
   assert images.decode(data).shape == (96, 128, 3)
 
@@ -113,13 +113,13 @@ def test_first_frame_of_an_animation(kind):
   assert images.decode(data)[4, 4].tolist()[0] > 230
 
 
-def test_arrays_pass_through():
+def test_arrays_are_returned_unchanged():
   image = pictures.photograph()
   assert images.decode(image) is image
 
 
 @pytest.mark.parametrize('ending', ['.jpg', '.png', '.webp'])
-def test_every_kind_of_broken_file_is_told(ending):
+def test_damaged_files_are_errors(ending):
   data = pictures.encode(pictures.photograph(), ending)
   for name, bad in pictures.broken(data).items():
     with pytest.raises(images.DecodeError) as caught:
@@ -132,7 +132,7 @@ def test_reasons():
   for bad, reason in (
     (b'', 'empty file'),
     (data[:500], 'truncated JPEG'),
-    (bytes(99), 'nothing but zero bytes'),
+    (bytes(99), 'only zero bytes'),
     (b'hello world', "starts with b'hello wo'"),
     (pictures.encode(pictures.photograph(), '.png')[:900], 'truncated PNG'),
   ):
@@ -140,14 +140,14 @@ def test_reasons():
       images.decode(bad)
 
 
-def test_float_pixels_are_refused():
+def test_float_pixels_are_an_error():
   file = cv2.imencode('.tiff', np.zeros((4, 4), np.float32))[1].tobytes()
   with pytest.raises(images.DecodeError):
     images.decode(file)
 
 
 @pytest.mark.parametrize('progressive', [False, True])
-def test_jpeg_size_reads_the_header(progressive):
+def test_jpeg_size_is_in_the_header(progressive):
   exif = Image.Exif()
   exif[0x10E] = 'long ' * 200
   data = pil_bytes(

@@ -1,4 +1,4 @@
-"""python -m nfnets.data, as it is typed."""
+"""python -m nfnets.data, run as a command."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ def run(*arguments):
   return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_shows_a_folder_and_writes_samples(tmp_path):
+def test_describes_a_folder_and_writes_samples(tmp_path):
   root = tmp_path / 'images'
   paths = pictures.write_class_folders(root, range(40))
   paths[5].write_bytes(paths[5].read_bytes()[:100])
@@ -38,14 +38,14 @@ def test_shows_a_folder_and_writes_samples(tmp_path):
     ([], 2, 'dataset'),
   ],
 )
-def test_mistakes_are_one_line(arguments, status, shown):
+def test_errors_are_one_line(arguments, status, shown):
   result = run(*arguments)
   assert result.returncode == status
   assert shown in result.stderr
   assert 'Traceback' not in result.stderr
 
 
-def test_help_is_quick_and_imports_nothing():
+def test_help_imports_no_large_library():
   code = (
     'import sys; sys.argv = ["x", "--help"]\n'
     'from nfnets.data import __main__ as m\n'

@@ -1,12 +1,12 @@
 from nfnets.data import progress
 
 
-def test_quick_work_says_nothing(capsys):
+def test_quick_work_prints_nothing(capsys):
   assert list(progress.track(range(5), 5, 'counting', 'items')) == [*range(5)]
   assert capsys.readouterr() == ('', '')
 
 
-def test_slow_work_says_how_far_it_is(capsys, monkeypatch):
+def test_slow_work_prints_progress(capsys, monkeypatch):
   times = iter([0.0, 1.0, 3.0, 3.0, 4.0, 40.0, 40.0])
   monkeypatch.setattr(progress.time, 'monotonic', lambda: next(times))
   assert list(progress.track('abcd', 4, 'counting', 'items')) == [*'abcd']
@@ -15,7 +15,7 @@ def test_slow_work_says_how_far_it_is(capsys, monkeypatch):
   assert err == 'counting: 1 of 4 items\ncounting: 3 of 4 items\n'
 
 
-def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+def test_terminal_shows_a_bar(capsys, monkeypatch):
   monkeypatch.setattr(
     progress.sys.stderr, 'isatty', lambda: True, raising=False
   )

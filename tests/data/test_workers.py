@@ -17,7 +17,7 @@ if __name__ == '__main__':
     source, batch_size=4, image_size=8, seed=0, num_workers=2, num_threads=1
   )
   iterator = batches.iterate()
-  next(iterator)  # the second batch is the second worker's: both are up
+  next(iterator)  # The second batch is the second worker's: both are running.
   print(next(iterator)['label'].shape, flush=True)
   for line in sys.stdin:
     for _ in range(20):
@@ -43,12 +43,12 @@ def start(tmp_path):
   return main, workers
 
 
-def test_signals_to_all_are_for_the_main_process(tmp_path):
+def test_workers_ignore_signals_that_reach_all_processes(tmp_path):
   main, workers = start(tmp_path)
   for worker in workers:
     worker.send_signal(signal.SIGINT)
     worker.send_signal(signal.SIGTERM)
-  main.stdin.write('go on\n')
+  main.stdin.write('continue\n')
   main.stdin.flush()
   assert main.stdout.readline() == 'alive\n'
   main.stdin.close()
@@ -57,7 +57,7 @@ def test_signals_to_all_are_for_the_main_process(tmp_path):
   assert not any(worker.is_running() for worker in workers)
 
 
-def test_workers_do_not_outlive_a_killed_process(tmp_path):
+def test_workers_exit_when_the_main_process_is_killed(tmp_path):
   main, workers = start(tmp_path)
   main.kill()
   main.wait()

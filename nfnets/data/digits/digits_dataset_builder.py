@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -12,11 +12,16 @@ from sklearn import datasets
 _HOLD_OUT_EVERY = 5
 
 
-def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
-  """Splits the examples, the same way for ever, each class alike.
+class _Example(TypedDict):
+  image: io.BytesIO
+  label: int
 
-  The examples are put in order of class (stably); every fifth of that order,
-  from the first, is held out: 360 of 1,797.
+
+def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Splits the examples deterministically, and in every class equally.
+
+  The examples are sorted by class (stably). Every fifth of them, starting with
+  the first, is held out: 360 of 1,797.
 
   Args:
     labels: int[N].
@@ -33,13 +38,13 @@ def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
   }
 
 
-def _encode_png(grey: np.ndarray) -> bytes:
-  """uint8[H, W] to an RGB PNG."""
-  return cv2.imencode('.png', cv2.merge([grey, grey, grey]))[1].tobytes()
+def _encode_png(gray: np.ndarray) -> bytes:
+  """Encodes uint8[H, W] as an RGB PNG."""
+  return cv2.imencode('.png', cv2.merge([gray, gray, gray]))[1].tobytes()
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-  """Images uint8[8, 8, 3], grey levels 0..16 scaled to 0..255; ten classes."""
+  """Images uint8[8, 8, 3], gray levels 0..16 scaled to 0..255; ten classes."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'Stratified split, 1,437 train and 360 test.'}
@@ -57,8 +62,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(
-    self, dl_manager: Any
-  ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[str, _Example]]]:
     del dl_manager  # The images come with scikit-learn.
     digits = datasets.load_digits()
     splits = split_indices(digits.target)
@@ -69,14 +74,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(
     self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
-  ) -> Iterator[tuple[str, dict[str, Any]]]:
+  ) -> Iterator[tuple[str, _Example]]:
     for index in indices:
-      grey = np.round(images[index] * (255 / 16)).astype(np.uint8)
+      gray = np.round(images[index] * (255 / 16)).astype(np.uint8)
       yield (
         f'{index:04d}',
         {
-          # Encoded here, since TFDS would need TensorFlow for it.
-          'image': io.BytesIO(_encode_png(grey)),
+          # Encoded here, since TFDS would need TensorFlow to do it.
+          'image': io.BytesIO(_encode_png(gray)),
           'label': int(labels[index]),
         },
       )

@@ -1,4 +1,4 @@
-"""Prepares the embedded data set when it is first used."""
+"""Prepares the embedded data set on first use."""
 
 import contextlib
 import io
@@ -12,13 +12,13 @@ _VERSION = '1.0.0'
 
 
 def prepare(data_dir: pathlib.Path) -> pathlib.Path:
-  """Prepares the digits below `data_dir`, unless that was done before.
+  """Prepares the digits in `data_dir`, unless they are already there.
 
-  The files are made elsewhere and appear under their name all at once, so that
-  processes that do this together, or die in it, do no harm.
+  The files are written to a temporary folder, which is then renamed. Several
+  processes can therefore do this concurrently, and may be killed meanwhile.
 
   Args:
-    data_dir: a folder for TFDS data sets; made if it does not exist.
+    data_dir: a folder for TFDS data sets; created if it does not exist.
 
   Returns:
     The folder of the prepared data set.
@@ -37,8 +37,8 @@ def prepare(data_dir: pathlib.Path) -> pathlib.Path:
       _move(_prepare_in(scratch), target)
   except OSError as error:
     raise errors.UserError(
-      f'digits cannot be prepared in {data_dir}: {error.strerror}; name another'
-      ' folder as data_dir, or as XDG_CACHE_HOME'
+      f'cannot prepare the digits in {data_dir}: {error.strerror}; set data_dir'
+      ' or XDG_CACHE_HOME to another folder'
     ) from error
   return target
 
@@ -52,7 +52,7 @@ def _prepare_in(scratch: str) -> str:
   builder = digits_dataset_builder.Builder(
     data_dir=scratch, file_format='array_record'
   )
-  # TFDS announces on stdout a download that there is not.
+  # TFDS announces a download on stdout, although there is none.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare()
   return str(builder.data_dir)
@@ -62,5 +62,5 @@ def _move(prepared: str, target: pathlib.Path) -> None:
   try:
     os.rename(prepared, target)
   except OSError:
-    if not target.is_dir():  # Else another process was first.
+    if not target.is_dir():  # Otherwise another process was faster.
       raise

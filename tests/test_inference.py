@@ -1,0 +1,98 @@
+"""The library behind python -m nfnets.predict and the exported program."""
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from nfnets import errors, inference, weights
+from nfnets.layers import convolution
+from tests.data import pictures
+from tests.golden import fill
+from tests.weights import tiny
+
+
+@pytest.fixture(autouse=True)
+def _quick_to_compile():
+  with convolution.lowering('plain'):
+    yield
+
+
+@pytest.fixture(scope='module')
+def loaded(tmp_path_factory):
+  path = tmp_path_factory.mktemp('weights') / 'file'
+  tiny.save(path, class_names=[f'name {i}' for i in range(10)])
+  return weights.load_model(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+  paths = [tmp_path / f'{name}.png' for name in 'abcde']
+  for number, path in enumerate(paths):
+    path.write_bytes(pictures.encode(pictures.digit(number)[0], '.png'))
+  return paths
+
+
+def _never(path, reason):
+  raise AssertionError(f'{path}: {reason}')
+
+
+def test_batch_size_does_not_change_predictions(loaded, files):
+  one = list(inference.predict(loaded, files, 1, _never))
+  assert [prediction.image for prediction in one] == list(map(str, files))
+  for batch_size in (2, 5, 8):
+    other = list(inference.predict(loaded, files, batch_size, _never))
+    for a, b in zip(one, other, strict=True):
+      assert a.image == b.image
+      assert [g.name for g in a.guesses] == [g.name for g in b.guesses]
+      np.testing.assert_allclose(
+        [g.probability for g in a.guesses],
+        [g.probability for g in b.guesses],
+        rtol=1e-5,
+      )
+
+
+def test_guesses_are_the_most_likely_classes_in_order(loaded, files):
+  (prediction,) = inference.predict(loaded, files[:1], 1, _never)
+  probabilities = [guess.probability for guess in prediction.guesses]
+  assert len(probabilities) == inference.TOP
+  assert probabilities == sorted(probabilities, reverse=True)
+  assert 0 < sum(probabilities) < 1
+  for guess in prediction.guesses:
+    assert guess.name == f'name {guess.label}'
+
+
+def test_unreadable_files_are_reported_and_skipped(loaded, files):
+  files[0].write_bytes(b'')
+  files[2].unlink()
+  files[3].write_bytes(files[3].read_bytes()[:80])
+  reported = []
+  predictions = list(
+    inference.predict(loaded, files, 2, lambda *args: reported.append(args))
+  )
+  assert [p.image for p in predictions] == [str(files[1]), str(files[4])]
+  # The reasons are those of training (see `data.unreadable`).
+  assert reported == [
+    (files[0], 'empty file'),
+    (files[2], 'No such file or directory'),
+    (files[3], 'truncated PNG'),
+  ]
+
+
+def test_unknown_preset_is_an_error(loaded, files):
+  other = loaded._replace(eval_preset='torch')
+  with pytest.raises(errors.UserError, match="preset 'torch' does not exist"):
+    next(inference.predict(other, files, 1, _never))
+
+
+def test_exported_program_computes_the_logits_of_apply(loaded):
+  program = export.deserialize(bytearray(inference.export_program(loaded)))
+  assert program.platforms == ('cpu', 'cuda', 'tpu')
+  for batch in (1, 3):
+    images = fill.image(batch, 32)
+    (logits, _), _ = jax.jit(loaded.model.apply, static_argnums=4)(
+      loaded.params, loaded.state, None, images, False
+    )
+    np.testing.assert_allclose(
+      program.call(images), logits, atol=1e-5 * np.std(logits)
+    )
