@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.training import devices, gradient
@@ -107,7 +107,7 @@ def forward(workload: Workload, **overrides: Any) -> Program:
   model = models.create_model(workload.model, **overrides)
   dtype = jnp.dtype(workload.dtype)
   params, state = random_params(model, workload.size)
-  macs = flops.model_macs(model, workload.size)
+  macs = macs.model_macs(model, workload.size)
   model, params = models.for_inference(model, params)
   params, state = jax.device_put(
     jax.tree.map(lambda x: x.astype(dtype), (params, state))
@@ -170,7 +170,7 @@ def train_step(
     return time.perf_counter() - start
 
   # The two gradients are as many products again as the forward pass each.
-  flop = 6.0 * workload.batch * flops.model_macs(model, workload.size)
+  flop = 6.0 * workload.batch * macs.model_macs(model, workload.size)
   return Program(run, flop, *made[1:], made.call.as_text())
 
 

@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from nfnets import errors, models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.benchmark import __main__ as benchmark
 from nfnets.benchmark import programs, report, timing, timm_peer
 
@@ -22,7 +22,7 @@ def test_record_holds_together_and_is_json(record):
   model = models.create_model('test_nfnet', **_SMALL)
   for name, factor in (('forward', 2), ('train_step', 6)):
     row = record[name]
-    flop = factor * 8 * flops.model_macs(model, 32)
+    flop = factor * 8 * macs.model_macs(model, 32)
     assert row['tflops'] * row['median'] * 1e12 == pytest.approx(flop)
     assert row['images_per_second'] * row['median'] == pytest.approx(8)
     share = row['tflops'] / record['peak_tflops']

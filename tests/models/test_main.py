@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nfnets import errors, models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.models import __main__ as main
 from nfnets.models import catalogue
 from nfnets.weights import hub, timm_names, tree
@@ -56,8 +56,8 @@ def _count(name):
     sum(math.prod(x.shape) for x in params.values()),
     len(params),
     features,
-    flops.model_macs(model, config.train_size),
-    flops.model_macs(model, config.test_size),
+    macs.model_macs(model, config.train_size),
+    macs.model_macs(model, config.test_size),
   )
 
 
