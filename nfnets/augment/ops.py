@@ -7,7 +7,8 @@ and the larger NFNets use 15. `key` draws the sign of a geometric operation and
 the center of the cutout; the other operations ignore it. Pixels from outside of
 the image are gray, level 128.
 
-The published NFNet code deviates from the definition of two operations;
+The ranges are those of the published NFNet code, which differ from the paper's.
+That code also deviates from the definition of two operations;
 `reference_quirks=True` reproduces it:
 
 * Solarize compares bytes, so its threshold wraps around: 256 (magnitude 10,
@@ -20,8 +21,6 @@ The published NFNet code deviates from the definition of two operations;
 References:
   Cubuk et al, `RandAugment: Practical automated data augmentation with a
   reduced search space <https://arxiv.org/abs/1909.13719>`_, 2020, section 3.
-  The ranges are those of the published NFNet code, which differ from the
-  paper's.
 """
 
 from collections.abc import Callable

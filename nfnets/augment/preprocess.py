@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from nfnets.augment import mixing
 from nfnets.augment import randaugment as randaugment_lib
@@ -46,7 +45,6 @@ def normalize(
   images: jax.Array,
   mean: Sequence[float],
   std: Sequence[float],
-  dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
   """Shifts and scales each channel by the network's statistics.
 
@@ -54,15 +52,14 @@ def normalize(
     images: uint8 or float32[..., 3], levels from 0 to 255.
     mean: mean of each channel, as a fraction of 255.
     std: standard deviation of each channel, as a fraction of 255.
-    dtype: dtype of the result; the arithmetic is float32.
 
   Returns:
-    dtype[..., 3], `(images / 255 - mean) / std`.
+    float32[..., 3], `(images / 255 - mean) / std`.
   """
   shape = (1,) * (images.ndim - 1) + (-1,)
   shift = np.reshape(255 * np.asarray(mean), shape).astype(np.float32)
   scale = np.reshape(1 / (255 * np.asarray(std)), shape).astype(np.float32)
-  return ((images.astype(jnp.float32) - shift) * scale).astype(dtype)
+  return (images.astype(jnp.float32) - shift) * scale
 
 
 def make_preprocess(

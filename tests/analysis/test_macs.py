@@ -1,3 +1,5 @@
+"""Multiply-accumulates of networks and of single operations."""
+
 import jax
 import pytest
 from jax import lax
@@ -7,7 +9,7 @@ from nfnets import models
 from nfnets.analysis import macs
 from nfnets.layers import convolution
 
-# 10^9 multiply-accumulates at the train and the test size, to three decimals.
+# 10^9 MACs at the training and the test size, to three decimals.
 GMACS = {
   'nfnet_f0': (6.977, 12.384),
   'nfnet_f1': (17.438, 35.539),
@@ -51,15 +53,15 @@ _QUICK = ('nfnet_f0', 'nfnet_f0+', 'nf_regnet_b2', 'nf_resnet50')
     for row in GMACS.items()
   ],
 )
-def test_gmacs_are_the_published_ones(name, expected):
+def test_gmacs_equal_the_published_ones(name, expected):
   model = models.create_model(name)
   sizes = (model.config.train_size, model.config.test_size)
   for size, gmacs in zip(sizes, expected, strict=True):
-    # The table is rounded.
+    # The table has three decimals.
     assert abs(macs.model_macs(model, size) / 1e9 - gmacs) <= 0.00051
 
 
-def test_squeeze_excite_counts():
+def test_squeeze_excite_is_counted():
   model = models.create_model('nf_resnet50', se_ratio=0.25)
   assert round(macs.model_macs(model, 224) / 1e9, 3) == 4.099
 
@@ -77,7 +79,7 @@ def test_a_grouped_convolution_by_hand():
     assert macs.count_macs(apply, x, kernel) == expected
 
 
-def test_products_loops_and_branches():
+def test_matrix_products_loops_and_branches():
   x = jnp.ones((4, 4))
 
   def loop(x):
