@@ -1,7 +1,7 @@
 """The programs to measure: forward pass, train step, matrix product."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -109,7 +109,7 @@ def _timed(call: Callable[..., object], *args: object) -> timing.Run:
 
 
 def forward(workload: Workload, **overrides: Any) -> Program:
-  """Compiles the forward pass of a batch as in prediction (`for_inference`).
+  """Compiles the forward pass of a batch, with weights folded for inference.
 
   Args:
     workload: model, size, batch and dtype (of weights and images).
@@ -183,7 +183,7 @@ def train_step(
 def _timed_steps(
   call: Callable[..., tuple[state_lib.TrainState, object]],
   state: state_lib.TrainState,
-  batch: dict[str, jax.Array],
+  batch: Mapping[str, object],
 ) -> timing.Run:
   """Returns a function that times one step and keeps the new state."""
 
@@ -227,7 +227,8 @@ def _preprocess(
 
 def _raw_batch(
   workload: Workload, images_per_example: int
-) -> dict[str, jax.Array]:
+) -> Mapping[str, object]:
+  """Returns a batch of random images and labels, on the devices."""
   rng = np.random.default_rng(2)
   count = workload.batch * images_per_example
   shape = (count, workload.size, workload.size, 3)
