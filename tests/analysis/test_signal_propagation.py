@@ -43,8 +43,8 @@ def test_gains_by_quadrature_against_closed_forms():
 
 
 def test_a_network_adds_alpha_squared_times_the_branch_in_every_block():
-  # Within a stage, each block adds the variance of its branch to the trunk's,
-  # because the two are independent.
+  # Within a stage, each block adds alpha^2 times the variance of its branch,
+  # because branch and trunk are independent.
   config = {'depth': (2, 2, 2, 1), 'skip_gain_init': 1.0, 'width': 0.5}
   model = models.create_model('nfnet_f0', group_size=64, **config)
   params = {
