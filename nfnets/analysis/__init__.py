@@ -1,1 +1,1 @@
-"""What a network does: signals, operations."""
+"""Analyzes networks: signal propagation and multiply-accumulate counts."""

@@ -1,9 +1,8 @@
-"""How the signal's mean and variance travel through a network.
+"""Signal propagation: mean and variance of activations, block by block.
 
 References:
   Brock et al, `Characterizing signal propagation to close the performance gap
-  in unnormalized ResNets <https://arxiv.org/abs/2101.08692>`_, 2021, section 3
-  (signal propagation plots).
+  in unnormalized ResNets <https://arxiv.org/abs/2101.08692>`_, 2021, section 3.
 """
 
 from collections.abc import Callable
@@ -18,13 +17,13 @@ from nfnets.models import registry
 
 
 class BlockStatistics(NamedTuple):
-  """Of one block's output, averaged over the channels; scalars.
+  """Per-channel statistics of one block, averaged over the channels.
 
   Attributes:
-    square_mean: the squared mean over images and pixels.
-    variance: the variance over images and pixels.
-    residual_variance: the same of the residual branch, before stochastic
-      depth, skip gain and alpha.
+    square_mean: squared mean of the block's output over images and pixels.
+    variance: variance of the block's output over images and pixels.
+    residual_variance: variance of the residual branch's output, before
+      stochastic depth, skip gain and alpha.
   """
 
   square_mean: float
@@ -33,13 +32,14 @@ class BlockStatistics(NamedTuple):
 
 
 def block_statistics(endpoints: registry.Endpoints) -> list[BlockStatistics]:
-  """The signal propagation plot's three curves, block by block.
+  """Computes the three curves of a signal propagation plot.
 
   Args:
-    endpoints: what `model.apply` returned, for images of unit variance.
+    endpoints: the endpoints from `model.apply`; the paper feeds the network
+      images of unit variance.
 
   Returns:
-    One record per block, in order.
+    The statistics of each block, in order.
   """
   statistics: list[BlockStatistics] = []
   while (name := f'block_{len(statistics)}') in endpoints:
@@ -51,17 +51,17 @@ def block_statistics(endpoints: registry.Endpoints) -> list[BlockStatistics]:
 
 
 def expected_variances(config: model_config.ModelConfig) -> list[float]:
-  """The variance that alpha and beta foresee after each block.
+  """Returns the analytic variance after each block at initialization.
 
-  It holds at initialization, with skip gains of 1: a stage's first block gives
-  1 + alpha^2 (its shortcut is a convolution of a signal of variance 1), each
-  block after it adds alpha^2.
+  It assumes skip gains of 1. The output of a stage's first block has variance
+  1 + alpha^2, because its shortcut convolves a signal of variance 1; each
+  later block of the stage adds alpha^2.
 
   Args:
-    config: of a normalizer-free model.
+    config: the configuration of a normalizer-free model.
 
   Returns:
-    One variance per block, in order.
+    The variance after each block, in order.
   """
   return [
     1.0 + config.alpha**2 * (block + 1)
@@ -71,16 +71,16 @@ def expected_variances(config: model_config.ModelConfig) -> list[float]:
 
 
 def unit_variance_gain(function: Callable[[jax.Array], jax.Array]) -> float:
-  """1 / std(function(x)) for x ~ N(0, 1), by quadrature.
+  """Computes the gain gamma = 1 / std(function(x)), x ~ N(0, 1).
 
   Args:
-    function: elementwise, float to float.
+    function: elementwise activation function.
 
   Returns:
-    The exact gamma of an activation, to about six digits.
+    The gain, by numerical integration, to about six digits.
   """
-  # The trapezoid rule converges fast on a Gaussian, and 0, where activations
-  # have their kink, is a node.
+  # The trapezoid rule converges fast on a Gaussian. The grid contains 0, where
+  # activations such as ReLU have their kink.
   x = np.linspace(-10.0, 10.0, 20_001)
   weights = np.exp(-(x**2) / 2)
   weights /= weights.sum()
@@ -90,7 +90,7 @@ def unit_variance_gain(function: Callable[[jax.Array], jax.Array]) -> float:
 
 
 def _moments(signal: jax.Array) -> tuple[float, float]:
-  """Squared mean and variance per channel of float[B, H, W, C], averaged."""
+  """Returns squared mean and variance over B, H, W, averaged over channels."""
   axes = (0, 1, 2)
   square_mean = jnp.mean(jnp.square(jnp.mean(signal, axes)))
   return float(square_mean), float(jnp.mean(jnp.var(signal, axes)))

@@ -1,1 +1,1 @@
-"""Batch to augmented batch: pure JAX, inside the train step."""
+"""Augments batches inside the train step, in pure JAX."""

@@ -1,7 +1,7 @@
-"""python -m nfnets.augment: see `nfnets.experiment.preview`.
+"""Runs `nfnets.experiment.preview` as `python -m nfnets.augment`.
 
-The program reads settings, which only `nfnets.experiment` does; nothing in this
-folder imports it.
+The preview reads the settings of an experiment, which only `nfnets.experiment`
+may do; nothing else in this folder depends on it.
 """
 
 from nfnets import cli

@@ -1,47 +1,48 @@
-"""What a RandAugment operation changes, and the one way to change it.
+"""A common form for all RandAugment operations, and one function to apply it.
 
-Every operation is an `Edit`: a warp, a table of levels, a gray box and a blend
-with the gray or the blurred image, of which all but one leave the image as it
-is. A batch in which each image has an operation of its own is therefore one
-pass of `apply`; to run sixteen branches for each image and keep one would cost
-many times as much.
+Every operation is an `Edit`: an affine warp, a lookup table, a gray box and a
+blend with the gray or the blurred image. Each operation uses one of these and
+leaves the others at their identity. A batch in which every image gets its own
+operation is then one vectorized `apply`; under `jax.vmap`, a branch per
+operation would compute all sixteen for every image and keep one.
 
-Levels are integers from 0 to 255, and the arithmetic is Pillow's: integers
-wherever the result may not depend on how a compiler rounds.
+Pixel values are levels, integers from 0 to 255. The arithmetic is Pillow's: it
+uses integers wherever a result could otherwise depend on how a compiler rounds.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-FILL = 128  # level of the pixels that an operation has no image for
+FILL = 128  # level of pixels that a warp or a cutout leaves empty
 _LEVELS = 256
 
 
 class Edit(NamedTuple):
-  """One change of an image uint8[H, W, 3]; see `identity`."""
+  """One change of an image uint8[H, W, 3]; `identity()` changes nothing."""
 
-  # float32[6], (a, b, c, d, e, f): the pixel at (x, y) shows what was at
-  # (ax + by + c, dx + ey + f). Pixel i covers [i, i + 1), x goes right.
+  # float32[6], (a, b, c, d, e, f): the output pixel at (x, y) shows the input
+  # at (ax + by + c, dx + ey + f). Pixel i covers [i, i + 1); x points right.
   matrix: jax.Array
-  table: jax.Array  # uint8[3, 256], the new level of each channel's levels
-  box: jax.Array  # int32[2, 2], [first, end) of the rows, of the columns
-  factor: jax.Array  # float32[], of `blend` with the gray or blurred image
-  blend_gray: jax.Array  # bool[], with the gray image, else the blurred one
+  table: jax.Array  # uint8[3, 256], the new level for each channel and level
+  box: jax.Array  # int32[2, 2], [first, end) of the filled rows and columns
+  factor: jax.Array  # float32[], for `blend` with the gray or blurred image
+  blend_gray: jax.Array  # bool[], blend with the gray image, not the blurred
 
 
-class Measured(NamedTuple):
-  """What an operation may need to know of an image."""
+class ImageStats(NamedTuple):
+  """The properties of an image that an operation may depend on."""
 
   height: int
   width: int
-  histogram: jax.Array  # int32[3, 256], pixels of each level
-  gray: jax.Array  # int32[], mean of the gray image, rounded
+  histogram: jax.Array  # int32[3, 256], number of pixels at each level
+  gray: jax.Array  # int32[], rounded mean of the gray image
 
 
 def identity() -> Edit:
-  """The edit that changes nothing."""
+  """Returns the edit that changes nothing."""
   return Edit(
     matrix=jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
     table=jnp.tile(jnp.arange(_LEVELS, dtype=jnp.uint8), (3, 1)),
@@ -51,25 +52,26 @@ def identity() -> Edit:
   )
 
 
-def measure(
+def image_stats(
   image: jax.Array, with_histogram: jax.Array | bool = True
-) -> Measured:
-  """Measures an image.
+) -> ImageStats:
+  """Computes the statistics that operations depend on.
 
   Args:
     image: uint8[H, W, 3].
-    with_histogram: bool[], whether the histogram is wanted. Where it is not,
-      it is all zeros, and its one costly part, the scatter, writes nothing.
+    with_histogram: bool[], whether to compute the histogram. If False, it is
+      all zeros, and the expensive scatter that fills it writes nothing.
 
   Returns:
-    The measurements.
+    The statistics of the image.
   """
   height, width, _ = image.shape
   bins = image.astype(jnp.int32) + _channel_offsets()
+  # Indices out of range are dropped.
   bins = jnp.where(with_histogram, bins, 3 * _LEVELS)
   histogram = jnp.zeros(3 * _LEVELS, jnp.int32).at[bins].add(1, mode='drop')
   pixels = height * width
-  return Measured(
+  return ImageStats(
     height=height,
     width=width,
     histogram=histogram.reshape(3, _LEVELS),
@@ -78,7 +80,15 @@ def measure(
 
 
 def apply(image: jax.Array, edit: Edit) -> jax.Array:
-  """uint8[H, W, 3] -> uint8[H, W, 3], edited."""
+  """Applies an edit: warp, lookup table, box, then blend.
+
+  Args:
+    image: uint8[H, W, 3].
+    edit: the change to make.
+
+  Returns:
+    uint8[H, W, 3].
+  """
 
   def map_pixels(image: jax.Array) -> jax.Array:
     image = _look_up(_warp(image, edit.matrix), edit.table)
@@ -88,41 +98,54 @@ def apply(image: jax.Array, edit: Edit) -> jax.Array:
     degenerate = jnp.where(edit.blend_gray, _gray(image), _blur(image))
     return blend(degenerate, image, edit.factor)
 
-  # XLA would fuse the two, so that each pixel of the one repeats the other's
-  # work (5 times slower on a CPU); what a loop carries, it does not fuse.
-  return jax.lax.fori_loop(
-    0,
-    2,
-    lambda turn, image: jax.lax.cond(turn == 0, map_pixels, blend_image, image),
-    image,
-  )
+  return _apply_unfused(map_pixels, blend_image, image)
 
 
 def blend(
   degenerate: jax.Array, image: jax.Array, factor: jax.Array
 ) -> jax.Array:
-  """Moves an image away from (factor > 1) or towards a degenerate one.
+  """Interpolates between a degenerate image and an image, or extrapolates.
 
   Args:
-    degenerate: levels, of a shape that broadcasts to the image's.
-    image: levels, of any shape and type.
-    factor: float32[], 0 gives the degenerate image, 1 the image.
+    degenerate: levels, of any shape that broadcasts to the image's.
+    image: levels, of any shape and dtype.
+    factor: float32[], 0 gives the degenerate image, 1 the image, more than 1
+      moves the image away from the degenerate one.
 
   Returns:
-    uint8, of the image's shape; fractions are cut off.
+    uint8, of the image's shape; fractions are truncated.
   """
   degenerate = degenerate.astype(jnp.float32)
   mixed = degenerate + factor * (image.astype(jnp.float32) - degenerate)
   return jnp.clip(mixed, 0, 255).astype(jnp.uint8)
 
 
+def _apply_unfused(
+  first: Callable[[jax.Array], jax.Array],
+  second: Callable[[jax.Array], jax.Array],
+  image: jax.Array,
+) -> jax.Array:
+  """Computes `second(first(image))` without letting XLA fuse the two.
+
+  Fused, `first` would be recomputed for every neighbor that the blur in
+  `second` reads, which is 5 times slower on a CPU. XLA does not fuse across the
+  iterations of a loop, so each function gets an iteration.
+  """
+  return jax.lax.fori_loop(
+    0,
+    2,
+    lambda turn, image: jax.lax.cond(turn == 0, first, second, image),
+    image,
+  )
+
+
 def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
-  """Nearest-neighbour affine warp in 16.16 fixed point, as Pillow's."""
+  """Warps with the nearest neighbor, in 16.16 fixed point as Pillow does."""
   height, width, channels = image.shape
   a, b, c, d, e, f = matrix
   row = jnp.arange(height)[:, None]
   column = jnp.arange(width)[None, :]
-  # c and f are taken to where pixel (0, 0) has its center.
+  # Input coordinates of the center of output pixel (0, 0).
   x_origin, y_origin = c + (a + b) / 2, f + (d + e) / 2
   x = (_fixed(x_origin) + _fixed(a) * column + _fixed(b) * row) >> 16
   y = (_fixed(y_origin) + _fixed(d) * column + _fixed(e) * row) >> 16
@@ -133,6 +156,7 @@ def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _fixed(x: jax.Array) -> jax.Array:
+  """Rounds float32 to int32 in 16.16 fixed point."""
   return jnp.floor(x * (1 << 16) + 0.5).astype(jnp.int32)
 
 
@@ -142,19 +166,22 @@ def _look_up(image: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def _channel_offsets() -> jax.Array:
-  """int32[1, 1, 3]: where each channel's levels start in a flat table."""
+  """Returns int32[1, 1, 3], the start of each channel in a flat table."""
   return _LEVELS * jnp.arange(3)[None, None, :]
 
 
 def _gray(image: jax.Array) -> jax.Array:
-  """int32[H, W, 1]: luma of ITU-R 601-2 in 16.16 fixed point, rounded."""
+  """Returns int32[H, W, 1], ITU-R 601-2 luma in 16.16 fixed point, rounded."""
   weights = jnp.array([19595, 38470, 7471])[None, None, :]
   luma = (weights * image.astype(jnp.int32)).sum(axis=-1, keepdims=True)
   return (luma + (1 << 15)) >> 16
 
 
 def _blur(image: jax.Array) -> jax.Array:
-  """int32[H, W, 3]: (1 1 1, 1 5 1, 1 1 1) / 13, the border as it is."""
+  """Returns int32[H, W, 3], filtered by (1 1 1, 1 5 1, 1 1 1) / 13.
+
+  Border pixels are unchanged.
+  """
   height, width, _ = image.shape
   image = image.astype(jnp.int32)
   padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
@@ -170,7 +197,7 @@ def _fill(image: jax.Array, box: jax.Array) -> jax.Array:
 
 
 def _inside(image: jax.Array, box: jax.Array) -> jax.Array:
-  """bool[H, W, 1]: the pixels within [first, end) of the rows and columns."""
+  """Returns bool[H, W, 1], True within [first, end) of rows and columns."""
   height, width, _ = image.shape
   row = jnp.arange(height)[:, None, None]
   column = jnp.arange(width)[None, :, None]

@@ -1,4 +1,4 @@
-"""RandAugment: a few random operations on each image, all of one strength."""
+"""RandAugment: a few random operations per image, all of one magnitude."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from nfnets.augment import edits, ops
 
-# The operations whose edit depends on the image's histogram.
+# Operations that depend on the image's histogram.
 _USE_HISTOGRAM = ('autocontrast', 'equalize')
 
 
@@ -19,48 +19,49 @@ def randaugment(
   magnitude: float,
   reference_quirks: bool = False,
 ) -> jax.Array:
-  """Applies `layers` operations in turn, each drawn from all sixteen.
+  """Applies `layers` operations, each drawn uniformly from all sixteen.
 
-  Written for one image and meant to be mapped over a batch by `jax.vmap`:
-  each image then has operations of its own, at the cost of one warp, one
-  table, two blends and one box for each layer.
+  It takes one image; map it over a batch with `jax.vmap` and a key per image.
+  Each layer costs one warp, one table, one box and two blends per image,
+  whichever operations are drawn.
 
   Args:
-    key: PRNG key of this image.
+    key: PRNG key for this image.
     image: uint8[H, W, 3].
-    layers: number of operations, at least 1.
-    magnitude: level of each operation, 0 or above; 10 is the top of the
-      published scale.
-    reference_quirks: reproduce the published code where it departs from an
+    layers: number of operations (the paper's N), at least 1.
+    magnitude: magnitude of every operation (the paper's M), 0 or above; 10 is
+      the top of the published scale.
+    reference_quirks: reproduce the published code where it deviates from an
       operation's definition (see `ops`).
 
   Returns:
     uint8[H, W, 3].
 
   Raises:
-    ValueError: if `layers` or `magnitude` is out of its range.
+    ValueError: `layers` or `magnitude` is out of range.
 
   References:
-    Cubuk et al., RandAugment, arXiv:1909.13719, section 3.
+    Cubuk et al, `RandAugment: Practical automated data augmentation with a
+    reduced search space <https://arxiv.org/abs/1909.13719>`_, 2020, section 3.
   """
   if layers < 1:
     raise ValueError(f'layers is {layers!r}: it must be at least 1')
   if magnitude < 0:
     raise ValueError(f'magnitude is {magnitude!r}: it must be 0 or above')
-  edit_fns = ops.edit_fns(reference_quirks=reference_quirks)
-  uses_histogram = jnp.array([name in _USE_HISTOGRAM for name in edit_fns])
+  operations = ops.operations(reference_quirks=reference_quirks)
+  uses_histogram = jnp.array([name in _USE_HISTOGRAM for name in operations])
 
   def layer(number: int, image: jax.Array) -> jax.Array:
-    choice_key, key_of_op = jax.random.split(jax.random.fold_in(key, number))
-    choice = jax.random.randint(choice_key, (), 0, len(edit_fns))
-    measured = edits.measure(image, uses_histogram[choice])
-    # All sixteen edits are made under vmap, but they are small; the image is
-    # edited once.
+    choice_key, op_key = jax.random.split(jax.random.fold_in(key, number))
+    choice = jax.random.randint(choice_key, (), 0, len(operations))
+    stats = edits.image_stats(image, uses_histogram[choice])
+    # Under vmap this computes all sixteen edits, which are small. The image is
+    # edited only once.
     edit = jax.lax.switch(
       choice,
       [
-        functools.partial(edit_fn, key_of_op, measured, magnitude)
-        for edit_fn in edit_fns.values()
+        functools.partial(operation, op_key, stats, magnitude)
+        for operation in operations.values()
       ],
     )
     return edits.apply(image, edit)

@@ -1,1 +1,1 @@
-"""What `python -m nfnets.benchmark` measures and how."""
+"""Benchmarks networks and the input pipeline (`python -m nfnets.benchmark`)."""

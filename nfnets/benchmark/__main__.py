@@ -1,4 +1,4 @@
-"""Measures speed: of networks, and of the data pipeline.
+"""Benchmarks networks or the input pipeline.
 
 python -m nfnets.benchmark MODEL... [--size=PIXELS] [--batch=N] [--vs=timm] ...
 python -m nfnets.benchmark data [...]
@@ -7,18 +7,14 @@ python -m nfnets.benchmark data [...]
 import argparse
 import contextlib
 import json
-import math
 import pathlib
 import sys
-from typing import Any
 
 from nfnets import cli
 
-_DEFAULT_SIZE = 'the training size of the model'
-
 
 def main() -> int:
-  """Reads the command line and measures."""
+  """Parses the command line and runs the benchmark."""
   arguments = sys.argv[1:]
   if arguments[:1] == ['data']:
     return _run_data(_data_parser().parse_args(arguments[1:]))
@@ -28,92 +24,138 @@ def main() -> int:
 def _model_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.benchmark',
-    description='Forward pass and train step of networks: time, rate, memory,'
-    ' and where the time goes. "python -m nfnets.benchmark data" measures the'
-    ' input pipeline instead (--help after it shows its options).',
+    description='Measures the forward pass and the train step of networks:'
+    ' time, rate, memory, and the time of each part. "python -m'
+    ' nfnets.benchmark data" measures the input pipeline instead (see its'
+    ' --help).',
   )
   parser.add_argument(
     'models',
     nargs='*',
     default=['nfnet_f0'],
     metavar='MODEL',
-    help='(default: nfnet_f0)',
+    help='models to measure (default: nfnet_f0)',
   )
   parser.add_argument(
     '--size',
     type=_positive,
     metavar='PIXELS',
-    help=f'side of the images (default: {_DEFAULT_SIZE})',
+    help="height and width of the images (default: the model's training size)",
   )
   parser.add_argument(
-    '--batch', type=_positive, nargs='+', default=[4], metavar='N'
+    '--batch',
+    type=_positive,
+    nargs='+',
+    default=[4],
+    metavar='N',
+    help='images per batch, one or more values (default: 4)',
   )
+  _add_measurement_options(parser)
+  _add_json_option(parser)
+  return parser
+
+
+def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--dtype',
     nargs='+',
     default=['float32'],
     choices=('float32', 'bfloat16'),
+    help='one or more values (default: float32)',
   )
   parser.add_argument(
     '--rounds',
     type=_positive,
     default=7,
     metavar='N',
-    help='times that each program runs, all in turn (default: %(default)s)',
+    help='number of timed runs of each program (default: %(default)s)',
   )
-  _add_choices(parser)
-  return parser
-
-
-def _add_choices(parser: argparse.ArgumentParser) -> None:
-  """What else is measured, and what comes out."""
   parser.add_argument(
-    '--vs', choices=('timm',), help='a peer that takes turns with ours'
+    '--vs', choices=('timm',), help='peer to compare with, measured in turn'
   )
   parser.add_argument(
     '--lowering',
     choices=('plain', 'grouped_dense', 'matmul'),
-    help='force how convolutions are done (default: by platform and shape)',
+    help='how to lower convolutions (default: chosen by platform and shape)',
   )
   parser.add_argument(
-    '--remat', action='store_true', help='recompute blocks in the gradient'
+    '--remat',
+    action='store_true',
+    help='recompute blocks in the backward pass to save memory',
   )
   parser.add_argument(
-    '--no-parts', action='store_true', help='do not profile the recipe'
+    '--no-parts',
+    action='store_true',
+    help="do not profile the published recipe's step by part",
   )
   parser.add_argument(
     '--trace',
     type=pathlib.Path,
     metavar='DIR',
-    help='keep the profile there, for TensorBoard or Perfetto',
+    help='keep the profile in DIR, for TensorBoard or Perfetto',
   )
+
+
+def _add_json_option(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-    '--json', action='store_true', help='a record per line in place of text'
+    '--json',
+    action='store_true',
+    help='print one JSON record per line instead of text',
   )
 
 
 def _data_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.benchmark data',
-    description='Images per second of the input pipeline, in turn with others.',
+    description='Measures images per second of the input pipeline and, in turn'
+    ' with it, of tf.data, Pillow and the DataLoader of torch.',
   )
-  parser.add_argument('--size', type=_positive, default=224, metavar='PIXELS')
-  parser.add_argument('--batch', type=_positive, default=64, metavar='N')
   parser.add_argument(
-    '--threads', type=_positive, metavar='N', help='(default: the cores)'
+    '--size',
+    type=_positive,
+    default=224,
+    metavar='PIXELS',
+    help='height and width of the crops (default: %(default)s)',
   )
-  parser.add_argument('--workers', type=int, default=0, metavar='N')
-  parser.add_argument('--rounds', type=_positive, default=5, metavar='N')
+  parser.add_argument(
+    '--batch',
+    type=_positive,
+    default=64,
+    metavar='N',
+    help='images per batch (default: %(default)s)',
+  )
+  parser.add_argument(
+    '--rounds',
+    type=_positive,
+    default=5,
+    metavar='N',
+    help='number of measurements of each pipeline (default: %(default)s)',
+  )
+  _add_resource_options(parser)
+  _add_json_option(parser)
+  return parser
+
+
+def _add_resource_options(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--threads',
+    type=_positive,
+    metavar='N',
+    help='threads per pipeline (default: the number of available cores)',
+  )
+  parser.add_argument(
+    '--workers',
+    type=int,
+    default=0,
+    metavar='N',
+    help='worker processes of our pipeline (default: 0, threads only)',
+  )
   parser.add_argument(
     '--peer-python',
     default=sys.executable,
     metavar='PYTHON[,PYTHON]',
     help='interpreters that have tensorflow and torch (default: this one)',
   )
-  parser.add_argument(
-    '--json', action='store_true', help='a record per line in place of text'
-  )
-  return parser
 
 
 def _positive(text: str) -> int:
@@ -124,17 +166,14 @@ def _positive(text: str) -> int:
 
 
 def _run_models(options: argparse.Namespace) -> int:
-  # Here, so that --help and mistakes answer at once.
+  # Imported here so that --help and usage errors do not wait for JAX.
   from nfnets import models
   from nfnets.benchmark import programs, report
   from nfnets.layers import convolution
   from nfnets.runtime import compilation
 
-  # No cache: compile times are measured too.
+  # Without the cache, since compile times are measured too.
   compilation.prepare(cache=False)
-  forced: contextlib.AbstractContextManager = contextlib.nullcontext()
-  if options.lowering:
-    forced = convolution.lowering(options.lowering)
   workloads = [
     programs.Workload(
       name,
@@ -147,6 +186,9 @@ def _run_models(options: argparse.Namespace) -> int:
     for dtype in options.dtype
   ]
   overrides = {'remat': True} if options.remat else {}
+  forced: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+  if options.lowering:
+    forced = convolution.lowering(options.lowering)
   with forced:
     for workload in workloads:
       record = report.measure(
@@ -157,8 +199,11 @@ def _run_models(options: argparse.Namespace) -> int:
         trace=options.trace,
         **overrides,
       )
-      record |= {'lowering': options.lowering, **overrides}
-      text = [json.dumps(record)] if options.json else report.lines(record)
+      if options.json:
+        settings = {'lowering': options.lowering, **overrides}
+        text = [json.dumps({**record, **settings})]
+      else:
+        text = report.lines(record)
       print(*text, sep='\n', flush=True)
   return 0
 
@@ -176,17 +221,9 @@ def _run_data(options: argparse.Namespace) -> int:
   )
   lines = input_benchmark.lines(rates)
   if options.json:
-    lines = [json.dumps(_rate_record(rate)) for rate in rates]
+    lines = [json.dumps(input_benchmark.record(rate)) for rate in rates]
   print(*lines, sep='\n')
   return 0
-
-
-def _rate_record(rate: Any) -> dict[str, Any]:
-  """JSON has no NaN: what was not measured is null."""
-  record = rate._asdict()
-  if math.isnan(rate.images_per_second):
-    record['images_per_second'] = None
-  return record
 
 
 if __name__ == '__main__':

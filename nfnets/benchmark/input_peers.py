@@ -1,24 +1,30 @@
-"""The pipelines that people use otherwise, for `benchmark`; stands alone.
+"""Input pipelines of other libraries, for the input benchmark.
 
-It is run as a file by a Python that has the peer, so that TensorFlow and torch
-need not live beside JAX: `python benchmark_peers.py PEER FOLDER BATCH SIZE
-THREADS`. Then it answers every line on standard input, a number of batches,
-with the seconds that they took, warmed up.
+This file imports nothing of the package: it is run by path, by a Python that
+has the library, so TensorFlow and torch need not be installed next to JAX:
+
+  python input_peers.py PEER FOLDER BATCH SIZE THREADS
+
+It reads numbers of batches from standard input, one per line, and answers each
+with the seconds that the pipeline took for so many batches after a warm-up.
 """
 
 import pathlib
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-# More than any contestant makes ahead of its use.
-AHEAD = 8
+# Batches discarded before each measurement, because a pipeline may have
+# prefetched them while it was idle.
+WARM_UP = 8
 
 
-def tf_data(paths: list[str], batch: int, size: int, threads: int) -> Any:
-  """tf.data with the published operations, decoding only what is cropped."""
+def tf_data(
+  paths: list[str], batch: int, size: int, threads: int
+) -> Iterator[Any]:
+  """tf.data with the published operations; decodes only what is cropped."""
   import tensorflow as tf
 
   def load(path: Any) -> Any:
@@ -48,7 +54,11 @@ def tf_data(paths: list[str], batch: int, size: int, threads: int) -> Any:
 
 
 def _pillow_crop(path: str, size: int) -> Any:
-  """Pillow decodes, crops, and resizes with antialiasing, as timm does."""
+  """Decodes, crops, and resizes with antialiasing, as timm does.
+
+  Returns:
+    uint8[size, size, 3].
+  """
   import numpy as np
   from PIL import Image
 
@@ -68,22 +78,20 @@ def _pillow_crop(path: str, size: int) -> Any:
   return np.asarray(crop)
 
 
-def pillow(paths: list[str], batch: int, size: int, threads: int) -> Any:
-  """Pillow, one image after the other, on one core."""
+def pillow(
+  paths: list[str], batch: int, size: int, threads: int
+) -> Iterator[Any]:
+  """Pillow, one image after another on one core."""
   import numpy as np
 
   del threads
-
-  def endless() -> Iterator[Any]:
-    while True:
-      chosen = random.choices(paths, k=batch)
-      yield np.stack([_pillow_crop(path, size) for path in chosen])
-
-  return endless()
+  while True:
+    chosen = random.choices(paths, k=batch)
+    yield np.stack([_pillow_crop(path, size) for path in chosen])
 
 
 class _PillowFiles:
-  """What torch's DataLoader asks for."""
+  """A map-style dataset for torch's DataLoader."""
 
   def __init__(self, paths: list[str], size: int):
     self._paths = paths
@@ -96,8 +104,10 @@ class _PillowFiles:
     return _pillow_crop(self._paths[index % len(self._paths)], self._size)
 
 
-def data_loader(paths: list[str], batch: int, size: int, threads: int) -> Any:
-  """A torch DataLoader around Pillow, a worker process per core."""
+def data_loader(
+  paths: list[str], batch: int, size: int, threads: int
+) -> Iterator[Any]:
+  """A torch DataLoader around Pillow, with one worker process per thread."""
   import torch.utils.data
 
   return iter(
@@ -111,19 +121,31 @@ def data_loader(paths: list[str], batch: int, size: int, threads: int) -> Any:
 
 
 def _collate(images: list[Any]) -> Any:
-  """To one tensor uint8[B, H, W, 3], as timm collates."""
+  """Stacks images into one tensor uint8[B, H, W, 3], as timm collates."""
   import numpy as np
   import torch
 
   return torch.from_numpy(np.stack(images))
 
 
-PEERS = {'tf.data': tf_data, 'pillow': pillow, 'data_loader': data_loader}
+# (paths, batch, size, threads) -> an endless iterator over uint8[B, S, S, 3],
+# NumPy arrays or torch tensors. Their types are `Any` in this file, since the
+# libraries are imported only where they are used.
+PEERS: dict[str, Callable[[list[str], int, int, int], Iterator[Any]]] = {
+  'tf.data': tf_data,
+  'pillow': pillow,
+  'data_loader': data_loader,
+}
 
 
 def seconds_of(batches: Iterator[Any], count: int) -> float:
-  """Times `count` batches, after those that were made ahead are used up."""
-  for _ in range(AHEAD):
+  """Times `count` batches after a warm-up.
+
+  Args:
+    batches: the pipeline.
+    count: number of batches to time.
+  """
+  for _ in range(WARM_UP):
     next(batches)
   start = time.perf_counter()
   for _ in range(count):
@@ -132,7 +154,7 @@ def seconds_of(batches: Iterator[Any], count: int) -> float:
 
 
 def main() -> None:
-  """Serves measurements until standard input ends."""
+  """Answers requests until standard input ends."""
   peer, folder, batch, size, threads = sys.argv[1:]
   paths = sorted(map(str, pathlib.Path(folder).rglob('*.jpg')))
   batches = PEERS[peer](paths, int(batch), int(size), int(threads))

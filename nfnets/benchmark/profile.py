@@ -1,7 +1,7 @@
-"""Where a program's time goes, read from a profiler trace.
+"""Splits a program's time by part, from a profiler trace.
 
-JAX names every operation by the scopes it was traced in; the profiler names
-the operations that ran. The two together tell how long each part took.
+JAX names each operation by the scopes in which it was traced; the profiler
+records which operations ran. Together they give the time of each part.
 """
 
 import collections
@@ -9,11 +9,14 @@ import math
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 
-# The first pattern found in an operation's scopes names its part.
+from nfnets.benchmark import timing
+
+# An operation belongs to the first part whose pattern its scopes match.
 _PARTS = (
   ('augmentation', r'/augment/'),
   ('AGC', r'/agc/'),
@@ -27,19 +30,34 @@ _PARTS = (
 OTHER = 'elementwise and the rest'
 HOST = 'host (no operation runs)'
 
+# Runs that the times are averaged over.
+_STEPS = 3
+
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = ')
 _COMPUTATION = re.compile(r'^%?([\w.\-]+) \(.*\{\s*$')
 _SCOPES = re.compile(r'op_name="([^"]*)"')
 _CALLS = re.compile(r'calls=%?([\w.\-]+)')
 
 
+class _Event(NamedTuple):
+  """An operation that ran; times in nanoseconds."""
+
+  part: str
+  start: float
+  duration: float
+
+
 def part_of(scopes: str) -> str:
-  """The part of the program that an operation of these scopes belongs to.
+  """Returns the part of the program that an operation belongs to.
 
   Args:
-    scopes: as in HLO metadata, 'jit(f)/NFNet/nf_block/conv0/conv2d_1x1/dot'.
+    scopes: scopes of the operation as in HLO metadata, such as
+      'jit(f)/NFNet/nf_block/conv0/conv2d_1x1/dot'.
+
+  Returns:
+    The name of the part; for a convolution, its kind, such as 'conv2d_1x1'.
   """
-  # The outermost scope stands in brackets: 'jit(f)/transpose(jvp(agc))/mul'.
+  # Transformations add parentheses: 'jit(f)/transpose(jvp(agc))/mul'.
   path = re.sub(r'[()]+', '/', f'/{scopes}/')
   for name, pattern in _PARTS:
     found = re.search(pattern, path)
@@ -49,10 +67,16 @@ def part_of(scopes: str) -> str:
 
 
 def scopes_by_operation(text: str) -> dict[str, str]:
-  """Operation -> its scopes; a fusion has those of its parts.
+  """Maps each operation to its scopes.
+
+  A fusion that has no scopes of its own, or none that belong to a part, gets
+  those of the first operation in it that has.
 
   Args:
-    text: an optimised HLO module.
+    text: an optimized HLO module.
+
+  Returns:
+    {operation: scopes}, '' for operations without scopes.
   """
   inside: dict[str, list[str]] = collections.defaultdict(list)
   scopes, calls = {}, {}
@@ -74,55 +98,61 @@ def scopes_by_operation(text: str) -> dict[str, str]:
   return scopes
 
 
-def where_time_goes(
-  run: Callable[[], float],
-  text: str,
-  *,
-  steps: int = 3,
-  directory: pathlib.Path | None = None,
+def seconds_by_part(
+  run: timing.Run, text: str, *, directory: pathlib.Path | None = None
 ) -> dict[str, float]:
-  """Seconds per run of each part, the largest first.
+  """Profiles a program and returns the seconds per run of each part.
 
-  Operations that run at the same time count in full each, so that the sum may
-  exceed the time of a run. `HOST` is the time of a run in which none runs: the
-  device waits for Python, or for the profiler itself.
+  Operations that run in parallel each count in full, so the sum may exceed the
+  time of a run. `HOST` is the time in which no operation runs: the device waits
+  for Python or for the profiler itself.
 
   Args:
-    run: runs the program once and returns the seconds.
-    text: its optimised HLO.
-    steps: runs to average over.
-    directory: keeps the trace, for TensorBoard or Perfetto.
+    run: runs the program once.
+    text: the program's optimized HLO.
+    directory: where to keep the trace, for TensorBoard or Perfetto; None
+      deletes it.
+
+  Returns:
+    {part: seconds}, largest first.
   """
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(directory or temporary)
     before = set(folder.rglob('*.xplane.pb'))
     with jax.profiler.trace(str(folder)):
-      wall = sum(run() for _ in range(steps))
+      wall = sum(run() for _ in range(_STEPS))
     (trace,) = set(folder.rglob('*.xplane.pb')) - before
     data = jax.profiler.ProfileData.from_file(str(trace))
-  scopes = scopes_by_operation(text)
+  events = list(_events(data, scopes_by_operation(text)))
   seconds: dict[str, float] = collections.defaultdict(float)
-  spans = []
+  for event in events:
+    seconds[event.part] += event.duration * 1e-9 / _STEPS
+  busy = union_length((e.start, e.start + e.duration) for e in events)
+  seconds[HOST] = max(0.0, wall - 1e-9 * busy) / _STEPS
+  return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def _events(
+  data: jax.profiler.ProfileData, scopes: dict[str, str]
+) -> Iterator[_Event]:
+  """Yields the trace's events that are operations of the program."""
   for plane in data.planes:
     for line in plane.lines:
       for event in line.events:
         operation = dict(event.stats).get('hlo_op')
         if operation in scopes:
           part = part_of(scopes[operation])
-          seconds[part] += event.duration_ns * 1e-9 / steps
-          spans.append((event.start_ns, event.start_ns + event.duration_ns))
-  seconds[HOST] = max(0.0, wall - 1e-9 * covered(spans)) / steps
-  return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+          yield _Event(part, event.start_ns, event.duration_ns)
 
 
-def covered(spans: Iterable[tuple[float, float]]) -> float:
-  """How much of the line intervals cover together.
+def union_length(intervals: Iterable[tuple[float, float]]) -> float:
+  """Returns the length of the union of intervals.
 
   Args:
-    spans: (start, end) of each; they may overlap.
+    intervals: (start, end) of each; they may overlap.
   """
   total, reached = 0.0, -math.inf
-  for start, end in sorted(spans):
+  for start, end in sorted(intervals):
     total += max(0.0, end - max(start, reached))
     reached = max(reached, end)
   return total

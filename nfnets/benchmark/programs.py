@@ -1,7 +1,7 @@
-"""The programs that are measured: forward pass, train step, matrix product."""
+"""The programs to measure: forward pass, train step, matrix product."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nfnets import models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.augment import preprocess as preprocess_lib
+from nfnets.benchmark import timing
+from nfnets.models import registry
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
@@ -21,12 +23,12 @@ _LEARNING_RATE = 1e-3
 
 
 class Workload(NamedTuple):
-  """What one row of the table measures.
+  """The settings of one measurement.
 
   Attributes:
-    model: its name.
+    model: the model's name.
     size: height and width of the images, pixels.
-    batch: images.
+    batch: number of images per batch.
     dtype: 'float32' or 'bfloat16'.
   """
 
@@ -37,19 +39,19 @@ class Workload(NamedTuple):
 
 
 class Program(NamedTuple):
-  """A compiled program and what its making took.
+  """A compiled program and its costs.
 
   Attributes:
-    run: runs it once and returns the seconds.
+    run: runs the program once and returns the seconds.
     flop: floating-point operations of its convolutions and matrix products.
-    trace_seconds: Python to StableHLO.
-    compile_seconds: StableHLO to machine code.
-    memory_bytes: arguments, results and temporaries at once; None where the
-      platform does not say.
-    text: the optimised program, HLO.
+    trace_seconds: time from Python to StableHLO.
+    compile_seconds: time from StableHLO to machine code.
+    memory_bytes: memory for arguments, results and temporaries together; None
+      if the platform does not report it.
+    text: the optimized HLO.
   """
 
-  run: Callable[[], float]
+  run: timing.Run
   flop: float
   trace_seconds: float
   compile_seconds: float
@@ -58,56 +60,68 @@ class Program(NamedTuple):
 
 
 class _Compiled(NamedTuple):
-  call: Any  # jax.stages.Compiled
+  call: jax.stages.Compiled
   trace_seconds: float
   compile_seconds: float
-  memory_bytes: int | None
+
+  def program(self, run: timing.Run, flop: float) -> Program:
+    return Program(
+      run=run,
+      flop=flop,
+      trace_seconds=self.trace_seconds,
+      compile_seconds=self.compile_seconds,
+      memory_bytes=_memory_bytes(self.call),
+      text=self.call.as_text(),
+    )
 
 
-def _compile(function: Any, *args: Any) -> _Compiled:
+def _compile(function: jax.stages.Wrapped, *args: object) -> _Compiled:
+  """Compiles a jitted or pmapped function, timing both stages."""
   start = time.perf_counter()
   lowered = function.lower(*args)
   middle = time.perf_counter()
   compiled = lowered.compile()
   end = time.perf_counter()
+  return _Compiled(compiled, middle - start, end - middle)
+
+
+def _memory_bytes(compiled: jax.stages.Compiled) -> int | None:
   memory = compiled.memory_analysis()
-  total = None
-  if memory is not None:
-    total = (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      + memory.temp_size_in_bytes
-      - memory.alias_size_in_bytes
-    )
-  return _Compiled(compiled, middle - start, end - middle, total)
-
-
-def random_params(model: models.Model, size: int) -> tuple[Any, Any]:
-  """Params and state of the model's shapes, drawn on the host.
-
-  Args:
-    model: of `create_model`.
-    size: of the images, pixels.
-  """
-  images = jax.ShapeDtypeStruct((1, size, size, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-  rng = np.random.default_rng(0)
-  return jax.tree.map(
-    lambda x: (0.05 * rng.standard_normal(x.shape)).astype(x.dtype), shapes
+  if memory is None:
+    return None
+  return (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    + memory.temp_size_in_bytes
+    - memory.alias_size_in_bytes
   )
 
 
+def _timed(call: Callable[..., object], *args: object) -> timing.Run:
+  """Returns a function that times one call."""
+
+  def run() -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call(*args))
+    return time.perf_counter() - start
+
+  return run
+
+
 def forward(workload: Workload, **overrides: Any) -> Program:
-  """The logits of a batch, as in prediction: constants baked into the filters.
+  """Compiles the forward pass of a batch, with weights folded for inference.
 
   Args:
     workload: model, size, batch and dtype (of weights and images).
-    **overrides: of `create_model`.
+    **overrides: options of `models.create_model`.
+
+  Returns:
+    The program.
   """
   model = models.create_model(workload.model, **overrides)
   dtype = jnp.dtype(workload.dtype)
-  params, state = random_params(model, workload.size)
-  macs = flops.model_macs(model, workload.size)
+  params, state = _random_params(model, workload.size)
+  flop = 2.0 * workload.batch * macs.model_macs(model, workload.size)
   model, params = models.for_inference(model, params)
   params, state = jax.device_put(
     jax.tree.map(lambda x: x.astype(dtype), (params, state))
@@ -116,31 +130,31 @@ def forward(workload: Workload, **overrides: Any) -> Program:
   shape = (workload.batch, workload.size, workload.size, 3)
   images = jnp.asarray(rng.standard_normal(shape), dtype)
 
-  def logits(params: Any, state: Any, images: jax.Array) -> jax.Array:
+  def logits(
+    params: registry.Params, state: registry.State, images: jax.Array
+  ) -> jax.Array:
     return model.apply(params, state, None, images, False)[0][0]
 
-  made = _compile(jax.jit(logits), params, state, images)
-
-  def run() -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(made.call(params, state, images))
-    return time.perf_counter() - start
-
-  flop = 2.0 * workload.batch * macs
-  return Program(run, flop, *made[1:], made.call.as_text())
+  compiled = _compile(jax.jit(logits), params, state, images)
+  return compiled.program(_timed(compiled.call, params, state, images), flop)
 
 
 def train_step(
   workload: Workload, preprocess: str = 'none', **overrides: Any
 ) -> Program:
-  """One train step on one device.
+  """Compiles the train step of one device.
 
   Args:
-    workload: model, size, batch (outputs) and dtype.
-    preprocess: 'none' only normalises and keeps no moving average: loss,
-      gradient, AGC and SGD, what peers are compared with. 'published' is the
-      whole step of the recipe: flip, MixUp and CutMix, RandAugment, EMA.
-    **overrides: of `create_model`.
+    workload: model, size, batch (of outputs, if two images are mixed into one)
+      and dtype.
+    preprocess: 'none' only normalizes the images and keeps no moving average:
+      loss, gradient, AGC and SGD, the step that peers are compared with.
+      'published' is the whole step of the recipe, with flip, MixUp and CutMix,
+      RandAugment and EMA.
+    **overrides: options of `models.create_model`.
+
+  Returns:
+    The program. Each run updates the state that the next run starts from.
   """
   model = models.create_model(workload.model, **overrides)
   published = preprocess == 'published'
@@ -154,24 +168,46 @@ def train_step(
     schedule=lambda _: _LEARNING_RATE,
     ema_decay=0.99999 if published else None,
   )
-  params, net_state = jax.device_put(random_params(model, workload.size))
+  params, net_state = jax.device_put(_random_params(model, workload.size))
   state = devices.replicate(
     state_lib.from_params(params, net_state, optimizer, ema=published)
   )
   batch = _raw_batch(workload, augment.images_per_example)
-  made = _compile(step, state, batch)
-  holder = [state]
+  compiled = _compile(step, state, batch)
+  # The gradients of the weights and of the inputs cost as much as the forward
+  # pass each.
+  flop = 6.0 * workload.batch * macs.model_macs(model, workload.size)
+  return compiled.program(_timed_steps(compiled.call, state, batch), flop)
+
+
+def _timed_steps(
+  call: Callable[..., tuple[state_lib.TrainState, object]],
+  state: state_lib.TrainState,
+  batch: Mapping[str, object],
+) -> timing.Run:
+  """Returns a function that times one step and keeps the new state."""
 
   def run() -> float:
+    nonlocal state
     start = time.perf_counter()
-    # The step donates its state.
-    holder[0], scalars = made.call(holder[0], batch)
-    jax.block_until_ready((holder[0], scalars))
+    # The step donates its old state.
+    state, scalars = call(state, batch)
+    jax.block_until_ready((state, scalars))
     return time.perf_counter() - start
 
-  # The two gradients are as many products again as the forward pass each.
-  flop = 6.0 * workload.batch * flops.model_macs(model, workload.size)
-  return Program(run, flop, *made[1:], made.call.as_text())
+  return run
+
+
+def _random_params(
+  model: models.Model, size: int
+) -> tuple[registry.Params, registry.State]:
+  """Draws parameters and state with NumPy, which compiles nothing."""
+  images = jax.ShapeDtypeStruct((1, size, size, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: (0.05 * rng.standard_normal(x.shape)).astype(x.dtype), shapes
+  )
 
 
 def _preprocess(
@@ -189,7 +225,10 @@ def _preprocess(
   )
 
 
-def _raw_batch(workload: Workload, images_per_example: int) -> Any:
+def _raw_batch(
+  workload: Workload, images_per_example: int
+) -> Mapping[str, object]:
+  """Returns a batch of random images and labels, on the devices."""
   rng = np.random.default_rng(2)
   count = workload.batch * images_per_example
   shape = (count, workload.size, workload.size, 3)
@@ -203,19 +242,18 @@ def _raw_batch(workload: Workload, images_per_example: int) -> Any:
 
 
 def matmul_peak(dtype: str) -> Program:
-  """A product of square matrices, the most this device is seen to do.
+  """Compiles a product of two square matrices of 2048 rows.
+
+  Its rate serves as the device's peak.
 
   Args:
-    dtype: of both factors and of the product.
+    dtype: dtype of the factors and of the product.
+
+  Returns:
+    The program.
   """
   rng = np.random.default_rng(3)
   shape = (_PEAK_SIZE, _PEAK_SIZE)
   factors = [jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(2)]
-  made = _compile(jax.jit(jnp.matmul), *factors)
-
-  def run() -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(made.call(*factors))
-    return time.perf_counter() - start
-
-  return Program(run, 2.0 * _PEAK_SIZE**3, *made[1:], made.call.as_text())
+  compiled = _compile(jax.jit(jnp.matmul), *factors)
+  return compiled.program(_timed(compiled.call, *factors), 2.0 * _PEAK_SIZE**3)

@@ -1,19 +1,22 @@
-"""Seconds of several contestants, measured in turn."""
+"""Times several programs in turn."""
 
 import statistics
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+Run = Callable[[], float]
+"""Runs a program once and returns the seconds it took."""
+
 
 class Timing(NamedTuple):
-  """Seconds of repeated runs.
+  """Statistics of the times of repeated runs, in seconds.
 
   Attributes:
-    median: of all runs.
-    low: first quartile.
-    high: third quartile.
-    best: the least.
-    runs: how many.
+    median: the median.
+    low: the first quartile.
+    high: the third quartile.
+    best: the minimum.
+    runs: the number of runs.
   """
 
   median: float
@@ -23,17 +26,20 @@ class Timing(NamedTuple):
   runs: int
 
 
-def summarise(seconds: list[float]) -> Timing:
-  """Median and spread of repeated runs.
+def summarize(seconds: list[float]) -> Timing:
+  """Computes median and spread of repeated runs.
 
   Args:
-    seconds: of each run, at least one.
+    seconds: the time of each run; at least one.
+
+  Returns:
+    The statistics.
 
   Raises:
-    ValueError: there is no run.
+    ValueError: the list is empty.
   """
   if not seconds:
-    raise ValueError(f'no run to summarise: {seconds}')
+    raise ValueError(f'seconds is {seconds}: it must have at least one run')
   low = high = seconds[0]
   if len(seconds) > 1:
     low, _, high = statistics.quantiles(seconds, n=4, method='inclusive')
@@ -42,24 +48,25 @@ def summarise(seconds: list[float]) -> Timing:
   )
 
 
-def in_turn(
-  contestants: Mapping[str, Callable[[], float]], rounds: int
-) -> dict[str, Timing]:
-  """Runs each contestant twice a round, and counts the second.
+def in_turn(programs: Mapping[str, Run], rounds: int) -> dict[str, Timing]:
+  """Runs each program twice per round and keeps the second time.
 
-  Taking turns makes whatever else the machine does meet all of them alike. The
-  run before the one that counts makes that one of many in a row, as in
-  training, and not the first after a pause.
+  Alternating exposes all programs to the same load from the rest of the
+  machine. The first of the two runs warms up caches, so that the second is
+  timed as one of many in a row, as in training.
 
   Args:
-    contestants: each runs once and returns its seconds.
-    rounds: that count; one more comes before, to warm up.
+    programs: the programs by name.
+    rounds: number of rounds that count; a warm-up round precedes them.
+
+  Returns:
+    The statistics of each program.
   """
-  seconds: dict[str, list[float]] = {name: [] for name in contestants}
+  seconds: dict[str, list[float]] = {name: [] for name in programs}
   for turn in range(rounds + 1):
-    for name, run in contestants.items():
+    for name, run in programs.items():
       run()
       taken = run()
       if turn > 0:
         seconds[name].append(taken)
-  return {name: summarise(values) for name, values in seconds.items()}
+  return {name: summarize(values) for name, values in seconds.items()}

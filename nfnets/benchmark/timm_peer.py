@@ -1,7 +1,8 @@
-"""A model's counterpart in timm, on PyTorch, in a process of its own.
+"""Runs a model's counterpart in timm, on PyTorch, in a process of its own.
 
-Two thread pools in one process would get in each other's way. The child runs
-one measurement for each line it is sent, and answers with its seconds.
+In one process, the thread pools of XLA and PyTorch would compete. The child
+process runs one measurement for each line that it receives on standard input
+and answers with the seconds.
 """
 
 import contextlib
@@ -11,9 +12,9 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from nfnets import errors
+from nfnets.benchmark import timing
 from nfnets.runtime import allocator
 
 LAYOUTS = ('contiguous', 'channels_last')
@@ -22,10 +23,10 @@ _CLIPPING = 0.01
 
 
 def counterpart(name: str) -> str:
-  """The name that timm has for a model of ours.
+  """Returns timm's name for the counterpart of one of our models.
 
   Args:
-    name: of `models.list_models()`.
+    name: a name from `models.list_models()`.
 
   Raises:
     UserError: timm has no such network.
@@ -41,23 +42,27 @@ def counterpart(name: str) -> str:
     return name
   if name.startswith('nf_regnet_b') and name[-1] <= '5':
     return name
-  raise errors.UserError(f'timm has no counterpart of {name!r}: leave --vs out')
+  raise errors.UserError(f'timm has no counterpart of {name!r}: omit --vs')
 
 
 @contextlib.contextmanager
 def started(
   name: str, size: int, batch: int, dtype: str
-) -> Iterator[dict[str, Callable[[], float]]]:
-  """Contestants 'timm forward contiguous' and so on, while inside.
+) -> Iterator[dict[str, timing.Run]]:
+  """Starts the child process and yields its measurements.
 
   Args:
-    name: of our model.
+    name: the name of our model.
     size: height and width of the images, pixels.
-    batch: images.
+    batch: number of images per batch.
     dtype: 'float32' or 'bfloat16'.
 
+  Yields:
+    One function per kind and layout, by names such as
+    'timm forward contiguous'; valid inside the context.
+
   Raises:
-    UserError: timm does not run here, with its last words.
+    UserError: timm does not run here; shows the child's last line of output.
   """
   command = [sys.executable, '-m', __name__, counterpart(name)]
   process = subprocess.Popen(
@@ -66,7 +71,7 @@ def started(
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    # As PyTorch's users run it.
+    # The settings that users of PyTorch have.
     env=allocator.default_environment(),
   )
   try:
@@ -83,11 +88,11 @@ def started(
     process.communicate()
 
 
-def _ask(process: subprocess.Popen, what: str) -> float:
-  """Seconds of one measurement.
+def _ask(process: subprocess.Popen[str], what: str) -> float:
+  """Requests one measurement and returns its seconds.
 
   Raises:
-    UserError: the child has died.
+    UserError: the child has exited.
   """
   assert process.stdin and process.stdout and process.stderr
   with contextlib.suppress(BrokenPipeError):
@@ -95,26 +100,27 @@ def _ask(process: subprocess.Popen, what: str) -> float:
     process.stdin.flush()
   answer = process.stdout.readline()
   if not answer:
-    words = process.stderr.read().strip().splitlines() or ['it died']
-    raise errors.UserError(f'timm did not run: {words[-1]}')
+    output = process.stderr.read().strip().splitlines()
+    reason = output[-1] if output else 'it exited without a message'
+    raise errors.UserError(f'timm did not run: {reason}')
   return float(answer)
 
 
 def _serve(name: str, size: int, batch: int, dtype: str) -> None:
-  """The child: answers lines of standard input until it ends."""
-  # timm imports torchvision at the top, whose compiled part may be missing.
+  """Runs the child: answers requests until standard input ends."""
+  # timm imports torchvision, whose compiled extension may be missing.
   stub = types.ModuleType('torchvision._meta_registrations')
   sys.modules.setdefault('torchvision._meta_registrations', stub)
   import torch
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  contestants: dict[str, Callable[[], Any]] = {}
+  calls: dict[str, Callable[[], None]] = {}
   for layout in LAYOUTS:
-    made = _contestants(name, size, batch, dtype, layout, device)
-    for kind, call in zip(KINDS, made, strict=True):
-      contestants[f'{kind} {layout}'] = call
+    pair = _calls(name, size, batch, dtype, layout, device)
+    for kind, call in zip(KINDS, pair, strict=True):
+      calls[f'{kind} {layout}'] = call
   for line in sys.stdin:
-    call = contestants[line.strip()]
+    call = calls[line.strip()]
     if device == 'cuda':
       torch.cuda.synchronize()
     start = time.perf_counter()
@@ -124,20 +130,21 @@ def _serve(name: str, size: int, batch: int, dtype: str) -> None:
     print(time.perf_counter() - start, flush=True)
 
 
-def _contestants(
+def _calls(
   name: str, size: int, batch: int, dtype: str, layout: str, device: str
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
-  """The forward pass, and forward, backward, timm's AGC and SGD."""
+) -> tuple[Callable[[], None], Callable[[], None]]:
+  """Returns the forward pass, and a train step with timm's AGC and SGD."""
   import timm
   import torch
   from timm.utils import agc
 
-  memory = torch.channels_last
+  memory_format = torch.channels_last
   if layout == 'contiguous':
-    memory = torch.contiguous_format
-  model = timm.create_model(name).to(device).to(memory_format=memory).train()
+    memory_format = torch.contiguous_format
+  model = timm.create_model(name).to(device).train()
+  model = model.to(memory_format=memory_format)
   images = torch.randn(batch, 3, size, size, device=device)
-  images = images.contiguous(memory_format=memory)
+  images = images.contiguous(memory_format=memory_format)
   labels = torch.arange(batch, device=device) % 1000
   optimizer = torch.optim.SGD(
     model.parameters(), 1e-3, 0.9, weight_decay=2e-5, nesterov=True
@@ -158,7 +165,7 @@ def _contestants(
         network(images), labels, label_smoothing=0.1
       )
     loss.backward()
-    # All but the classifier, as timm's own training script has it.
+    # All but the classifier, as in timm's training script.
     agc.adaptive_clip_grad(list(model.parameters())[:-2], _CLIPPING)
     optimizer.step()
 

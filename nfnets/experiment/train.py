@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from nfnets import errors, files, models, weights
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.data import source as source_lib
 from nfnets.experiment import build
 from nfnets.experiment import config as config_lib
@@ -221,7 +221,7 @@ def _summary(
   summary = reporting.start_summary(
     model=config.model.name,
     parameters=sum(x.size for x in jax.tree.leaves(params)),
-    gmacs=flops.model_macs(model, size) / 1e9,
+    gmacs=macs.model_macs(model, size) / 1e9,
     image_size=size,
     groups=optimizer_lib.describe_groups(
       params, **build.optimizer_options(config)

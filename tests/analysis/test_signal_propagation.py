@@ -1,3 +1,5 @@
+"""Signal propagation: statistics, analytic variances, gains."""
+
 import jax
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def test_statistics_of_known_signals():
   np.testing.assert_allclose(row, (5.0, 2.0, 9.0), rtol=1e-6)
 
 
-def test_expected_variances_start_anew_at_each_stage():
+def test_expected_variances_restart_at_each_stage():
   config = models.create_model('nfnet_f0', alpha=0.5).config
   expected = [1.25, 1.25, 1.5]
   variances = signal_propagation.expected_variances(config)
@@ -41,8 +43,8 @@ def test_gains_by_quadrature_against_closed_forms():
 
 
 def test_a_network_adds_alpha_squared_times_the_branch_in_every_block():
-  # Within a stage the trunk grows by what the branch brings, whatever the
-  # image; the branch is independent of the trunk.
+  # Within a stage, each block adds alpha^2 times the variance of its branch,
+  # because branch and trunk are independent.
   config = {'depth': (2, 2, 2, 1), 'skip_gain_init': 1.0, 'width': 0.5}
   model = models.create_model('nfnet_f0', group_size=64, **config)
   params = {

@@ -1,4 +1,4 @@
-"""RandAugment: a batch of different operations equals each one alone."""
+"""RandAugment on a batch equals the drawn operations applied one by one."""
 
 import functools
 
@@ -8,8 +8,10 @@ import pytest
 from sklearn import datasets
 
 from nfnets.augment import ops, randaugment
+from tests.augment import operation
 
 COUNT = 64
+NAMES = list(ops.operations(reference_quirks=False))
 
 
 @pytest.fixture(scope='module')
@@ -25,32 +27,24 @@ def apply(images, **options):
   return np.asarray(jax.jit(jax.vmap(fn))(keys, images))
 
 
-@functools.cache
-def jitted(name, reference_quirks):
-  op = functools.partial(
-    ops.OPERATIONS[name], reference_quirks=reference_quirks
-  )
-  return jax.jit(op)
-
-
 def drawn(key):
-  """The operation of a layer and its key, as the layer draws them."""
-  choice_key, key_of_op = jax.random.split(key)
+  """Returns the operation that a layer draws, and its key."""
+  choice_key, op_key = jax.random.split(key)
   choice = jax.random.randint(choice_key, (), 0, 16)
-  return list(ops.OPERATIONS)[choice], key_of_op
+  return NAMES[choice], op_key
 
 
-def test_layers_are_the_drawn_operations_in_turn(images):
+def test_layers_apply_the_drawn_operations_in_order(images):
   result = apply(images, layers=2, magnitude=12)
   seen = set()
   keys = jax.random.split(jax.random.key(0), COUNT)
   for key, image, augmented in zip(keys, images, result, strict=True):
     for layer in range(2):
-      name, key_of_op = drawn(jax.random.fold_in(key, layer))
-      image = jitted(name, False)(key_of_op, image, 12)
+      name, op_key = drawn(jax.random.fold_in(key, layer))
+      image = operation.jitted(name)(op_key, image, 12)
       seen.add(name)
     np.testing.assert_array_equal(augmented, image, err_msg=name)
-  assert seen == set(ops.OPERATIONS)
+  assert seen == set(NAMES)
 
 
 def test_reference_quirks_reach_their_operations(images):
@@ -58,10 +52,10 @@ def test_reference_quirks_reach_their_operations(images):
   seen = set()
   keys = jax.random.split(jax.random.key(0), COUNT)
   for key, image, augmented in zip(keys, images, result, strict=True):
-    name, key_of_op = drawn(jax.random.fold_in(key, 0))
+    name, op_key = drawn(jax.random.fold_in(key, 0))
     if name in ('solarize', 'contrast'):
       seen.add(name)
-      expected = jitted(name, True)(key_of_op, image, 12)
+      expected = operation.jitted(name, True)(op_key, image, 12)
       np.testing.assert_array_equal(augmented, expected, err_msg=name)
   assert len(seen) == 2
 
@@ -73,7 +67,7 @@ def test_reference_quirks_reach_their_operations(images):
     ({'layers': 2, 'magnitude': -1}, 'magnitude is -1'),
   ],
 )
-def test_impossible_strength_is_refused(options, message):
+def test_settings_out_of_range_raise(options, message):
   image = np.zeros((4, 4, 3), np.uint8)
   with pytest.raises(ValueError, match=message):
     randaugment.randaugment(jax.random.key(0), image, **options)

@@ -1,6 +1,7 @@
+"""The benchmark of the input pipeline."""
+
+import json
 import math
-import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ from nfnets.benchmark import input_peers
 from nfnets.data import images
 
 
-def test_photographs_are_imagenet_s_usual_size(tmp_path):
+def test_photographs_have_the_usual_size_of_imagenet(tmp_path):
   input_benchmark.write_photographs(tmp_path)
   paths = sorted(tmp_path.rglob('*.jpg'))
   assert len(paths) == 256
@@ -25,7 +26,7 @@ def test_photographs_are_imagenet_s_usual_size(tmp_path):
   assert (again / first).read_bytes() == paths[0].read_bytes()
 
 
-def test_measures_ours_and_says_why_peers_are_missing(monkeypatch):
+def test_measures_ours_and_shows_why_peers_are_missing(monkeypatch):
   monkeypatch.setattr(input_benchmark, '_NUM_FILES', 8)
   rates = input_benchmark.measure(
     image_size=32,
@@ -43,6 +44,27 @@ def test_measures_ours_and_says_why_peers_are_missing(monkeypatch):
     assert 'No such file' in found[peer].reason
 
 
+@pytest.mark.parametrize('answers', [0, 1, 2])
+def test_peer_that_exits_is_shown_with_a_reason(answers, monkeypatch, tmp_path):
+  monkeypatch.setattr(input_benchmark, '_NUM_FILES', 8)
+  python = tmp_path / 'python'
+  answer = 'read -r line\necho 0.001\n' * answers
+  python.write_text(f'#!/bin/sh\n{answer}echo out of memory >&2\nexit 1\n')
+  python.chmod(0o755)
+  rates = input_benchmark.measure(
+    image_size=32,
+    batch_size=4,
+    num_threads=2,
+    rounds=1,
+    seconds=0.01,
+    peer_python=str(python),
+  )
+  reason = 'it exited during the measurement' if answers else 'out of memory'
+  rows = input_benchmark.lines(rates)
+  for peer in input_peers.PEERS:
+    assert f'{peer:12} not measured: {reason}' in rows
+
+
 def test_lines_compare_with_ours():
   rates = [
     input_benchmark.Rate('ceiling', 1000.0),
@@ -56,29 +78,10 @@ def test_lines_compare_with_ours():
   ]
 
 
-@pytest.mark.parametrize('peer', input_peers.PEERS)
-@pytest.mark.slow
-def test_peers_make_batches_of_crops(peer, tmp_path, monkeypatch):
-  library = {'tf.data': 'tensorflow', 'pillow': 'PIL', 'data_loader': 'torch'}
-  pytest.importorskip(library[peer])
-  monkeypatch.setattr(input_benchmark, '_NUM_FILES', 8)
-  input_benchmark.write_photographs(tmp_path)
-  paths = [str(path) for path in pathlib.Path(tmp_path).rglob('*.jpg')]
-  # In a process of its own, as in the benchmark: torch's workers are forks,
-  # which JAX in this one forbids.
-  program = """
-import sys
-import numpy as np
-from nfnets.data import benchmark_peers
-make = input_peers.PEERS[sys.argv[1]]
-batch = np.asarray(next(make(sys.argv[2:], 4, 48, 1)))
-assert batch.shape == (4, 48, 48, 3), batch.shape
-assert batch.dtype == np.uint8, batch.dtype
-assert len({image.tobytes() for image in batch}) > 1
-"""
-  subprocess.run(
-    [sys.executable, '-c', program, peer, *paths], check=True, timeout=120
-  )
+def test_record_of_a_missing_rate_is_json():
+  missing = input_benchmark.Rate('tf.data', float('nan'), 'no module')
+  text = json.dumps(input_benchmark.record(missing), allow_nan=False)
+  assert json.loads(text)['images_per_second'] is None
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+"""Time by part of a program."""
+
 import time
 
 import jax
@@ -27,11 +29,11 @@ from nfnets.layers import convolution, ws_conv
     ('', profile.OTHER),
   ],
 )
-def test_scopes_name_the_part(scopes, part):
+def test_scopes_determine_the_part(scopes, part):
   assert profile.part_of(scopes) == part
 
 
-def test_a_fusion_without_a_name_has_that_of_what_it_calls():
+def test_a_fusion_without_scopes_gets_those_of_its_operations():
   text = """
 %fused (p: f32[4]) -> f32[4] {
   ROOT %c = f32[4] convolution(%p), metadata={op_name="jit(f)/conv2d_3x3/conv"}
@@ -47,7 +49,7 @@ ENTRY %main (x: f32[4]) -> f32[4] {
   assert scopes['x'] == 'x'
 
 
-def test_a_gradient_is_told_apart_by_parts(tmp_path):
+def test_time_of_a_gradient_is_split_by_part(tmp_path):
   def loss(weight, gain, inputs):
     kernel = ws_conv.standardize_weight(weight, gain)
     return jnp.sum(jnp.tanh(convolution.conv2d(inputs, kernel, groups=2)))
@@ -55,7 +57,7 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
   args = jnp.ones((3, 3, 64, 128)), jnp.ones(128), jnp.ones((2, 8, 8, 128))
   compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*args).compile()
 
-  idle = 0.05  # seconds, in which the host does something else
+  idle = 0.05  # seconds in which no operation runs
 
   def run():
     start = time.perf_counter()
@@ -64,9 +66,8 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
     return time.perf_counter() - start
 
   run()
-  seconds = profile.where_time_goes(
-    run, compiled.as_text(), steps=1, directory=tmp_path
-  )
+  text = compiled.as_text()
+  seconds = profile.seconds_by_part(run, text, directory=tmp_path)
   assert {'conv2d_3x3_grouped', 'standardization'} <= set(seconds)
   assert all(value > 0 for value in seconds.values())
   assert seconds[profile.HOST] >= idle
@@ -74,7 +75,7 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('spans', 'length'),
+  ('intervals', 'length'),
   [
     ([], 0),
     ([(5, 7), (1, 2)], 3),
@@ -82,5 +83,5 @@ def test_a_gradient_is_told_apart_by_parts(tmp_path):
     ([(1, 2), (2, 3)], 2),
   ],
 )
-def test_overlapping_intervals_count_once(spans, length):
-  assert profile.covered(spans) == length
+def test_overlapping_intervals_count_once(intervals, length):
+  assert profile.union_length(intervals) == length

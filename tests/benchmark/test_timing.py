@@ -1,25 +1,27 @@
+"""Times of programs that take turns."""
+
 import pytest
 
 from nfnets.benchmark import timing
 
 
 def test_median_and_quartiles():
-  result = timing.summarise([5.0, 1.0, 3.0, 2.0, 4.0])
+  result = timing.summarize([5.0, 1.0, 3.0, 2.0, 4.0])
   assert result == timing.Timing(
     median=3.0, low=2.0, high=4.0, best=1.0, runs=5
   )
 
 
 def test_one_run_has_no_spread():
-  assert timing.summarise([2.0]) == timing.Timing(2.0, 2.0, 2.0, 2.0, 1)
+  assert timing.summarize([2.0]) == timing.Timing(2.0, 2.0, 2.0, 2.0, 1)
 
 
-def test_no_run_is_refused():
+def test_no_run_raises():
   with pytest.raises(ValueError, match=r'\[\]'):
-    timing.summarise([])
+    timing.summarize([])
 
 
-def test_every_second_run_of_a_turn_counts_but_not_in_the_first_round():
+def test_second_run_of_each_round_counts_except_in_the_warm_up_round():
   calls = []
 
   def contestant(name, seconds):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from nfnets import models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.models import catalogue
 from nfnets.weights import hub, tree
 
@@ -29,8 +29,8 @@ def _count(name):
     sum(math.prod(x.shape) for x in params.values()),
     len(params),
     features,
-    flops.model_macs(model, config.train_size),
-    flops.model_macs(model, config.test_size),
+    macs.model_macs(model, config.train_size),
+    macs.model_macs(model, config.test_size),
   )
 
 

@@ -1,13 +1,15 @@
+"""Multiply-accumulates of networks and of single operations."""
+
 import jax
 import pytest
 from jax import lax
 from jax import numpy as jnp
 
 from nfnets import models
-from nfnets.analysis import flops
+from nfnets.analysis import macs
 from nfnets.layers import convolution
 
-# 10^9 multiply-accumulates at the train and the test size, to three decimals.
+# 10^9 MACs at the training and the test size, to three decimals.
 GMACS = {
   'nfnet_f0': (6.977, 12.384),
   'nfnet_f1': (17.438, 35.539),
@@ -51,17 +53,17 @@ _QUICK = ('nfnet_f0', 'nfnet_f0+', 'nf_regnet_b2', 'nf_resnet50')
     for row in GMACS.items()
   ],
 )
-def test_gmacs_are_the_published_ones(name, expected):
+def test_gmacs_equal_the_published_ones(name, expected):
   model = models.create_model(name)
   sizes = (model.config.train_size, model.config.test_size)
   for size, gmacs in zip(sizes, expected, strict=True):
-    # The table is rounded.
-    assert abs(flops.model_macs(model, size) / 1e9 - gmacs) <= 0.00051
+    # The table has three decimals.
+    assert abs(macs.model_macs(model, size) / 1e9 - gmacs) <= 0.00051
 
 
-def test_squeeze_excite_counts():
+def test_squeeze_excite_is_counted():
   model = models.create_model('nf_resnet50', se_ratio=0.25)
-  assert round(flops.model_macs(model, 224) / 1e9, 3) == 4.099
+  assert round(macs.model_macs(model, 224) / 1e9, 3) == 4.099
 
 
 def test_a_grouped_convolution_by_hand():
@@ -72,12 +74,12 @@ def test_a_grouped_convolution_by_hand():
     return convolution.conv2d(x, kernel, stride=2, groups=2)
 
   expected = 2 * 5 * 5 * 6 * (3 * 3 * 4)
-  assert flops.count_macs(apply, x, kernel) == expected
+  assert macs.count_macs(apply, x, kernel) == expected
   with convolution.lowering('matmul'):
-    assert flops.count_macs(apply, x, kernel) == expected
+    assert macs.count_macs(apply, x, kernel) == expected
 
 
-def test_products_loops_and_branches():
+def test_matrix_products_loops_and_branches():
   x = jnp.ones((4, 4))
 
   def loop(x):
@@ -86,13 +88,13 @@ def test_products_loops_and_branches():
   def branch(x):
     return lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x)
 
-  assert flops.count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 5))) == 30
-  assert flops.count_macs(loop, x) == 5 * 4**3
-  assert flops.count_macs(branch, x) == 2 * 4**3
-  assert flops.count_macs(jax.jit(jax.checkpoint(jnp.dot)), x, x) == 4**3
+  assert macs.count_macs(jnp.matmul, jnp.ones((2, 3)), jnp.ones((3, 5))) == 30
+  assert macs.count_macs(loop, x) == 5 * 4**3
+  assert macs.count_macs(branch, x) == 2 * 4**3
+  assert macs.count_macs(jax.jit(jax.checkpoint(jnp.dot)), x, x) == 4**3
 
 
 def test_a_gradient_costs_three_times_as_much():
   x, w = jnp.ones((2, 3)), jnp.ones((3, 5))
   gradient = jax.grad(lambda w, x: jnp.sum((x @ w) ** 2), argnums=(0, 1))
-  assert flops.count_macs(gradient, w, x) == 3 * 30
+  assert macs.count_macs(gradient, w, x) == 3 * 30

@@ -1,8 +1,11 @@
-"""Multiply-accumulates, counted in the traced program."""
+"""Multiply-accumulates (MACs), counted in the traced program.
+
+A MAC is one multiplication and one addition. The papers report MACs under the
+name "FLOPs"; counted as floating-point operations, they would be twice as many.
+"""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from jax.extend import core
@@ -11,35 +14,35 @@ from nfnets.layers import convolution
 from nfnets.models import registry
 
 
-def count_macs(function: Callable[..., Any], *args: Any) -> int:
-  """Multiply-accumulates of a function's convolutions and matrix products.
+def count_macs(function: Callable[..., object], *args: object) -> int:
+  """Counts the MACs of a function's convolutions and matrix products.
 
-  The papers' "FLOPs" are these; pooling and elementwise work are left out.
-  Convolutions are counted as one each however they are lowered, with every
-  position of their window, padding included. A loop counts as often as it
-  runs, a branch as its costliest case; the body of a `while` counts once,
-  since its length is not in the program.
+  Pooling and elementwise operations are not counted. A convolution counts the
+  same however it is lowered, with every position of its window, padding
+  included. A loop counts once per iteration, a branch as its most expensive
+  case. The body of a `while` loop counts once, because the program does not
+  contain the number of iterations.
 
   Args:
-    function: what is traced; nothing is computed.
-    *args: its arguments, arrays or `jax.ShapeDtypeStruct`s.
+    function: the function to trace; nothing is computed.
+    *args: its arguments, pytrees of arrays or `jax.ShapeDtypeStruct`s.
 
   Returns:
-    The exact number.
+    The exact number of MACs.
   """
   with convolution.lowering('plain'):
     return _jaxpr_macs(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def model_macs(model: registry.Model, size: int) -> int:
-  """Multiply-accumulates of one image's logits.
+  """Counts the MACs of a network's forward pass for one image.
 
   Args:
-    model: any of `models.create_model`.
-    size: height and width of the image in pixels.
+    model: a network from `models.create_model`.
+    size: height and width of the image, pixels.
 
   Returns:
-    The exact number; 10^9 of them are a GMAC.
+    The exact number of MACs; 10^9 of them are a GMAC.
   """
   images = jax.ShapeDtypeStruct((1, size, size, 3), 'float32')
   params, state = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -57,7 +60,7 @@ def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:
 
 
 def _equation_macs(equation: core.JaxprEqn) -> int:
-  """Of one operation and of the programs that it calls."""
+  """Counts the MACs of one operation and of the programs that it calls."""
   primitive, params = equation.primitive.name, equation.params
   outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
   if primitive == 'dot_general':
@@ -74,8 +77,8 @@ def _equation_macs(equation: core.JaxprEqn) -> int:
   return sum(inner) * (params['length'] if primitive == 'scan' else 1)
 
 
-def _inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-  """The programs among an operation's parameters."""
+def _inner_jaxprs(params: Mapping[str, object]) -> Iterator[core.Jaxpr]:
+  """Yields the programs among an operation's parameters."""
   for value in params.values():
     for item in value if isinstance(value, tuple | list) else (value,):
       if isinstance(item, core.ClosedJaxpr):
