@@ -20,6 +20,12 @@ from nfnets.runtime import allocator
 LAYOUTS = ('contiguous', 'channels_last')
 KINDS = ('forward', 'train_step')
 _CLIPPING = 0.01
+# timm's networks of the same name and size differ in what they compute, not in
+# how much.
+_SAME_SIZE = (
+  *('nf_resnet50', 'nf_resnet101', 'resnet50', 'resnet101'),
+  *(f'nf_regnet_b{number}' for number in range(6)),
+)
 
 
 def counterpart(name: str) -> str:
@@ -31,16 +37,12 @@ def counterpart(name: str) -> str:
   Raises:
     UserError: timm has no such network.
   """
-  if name.startswith('timm_'):
-    return name.removeprefix('timm_')
-  if name.startswith('nfnet_f') and not name.endswith('+'):
-    # timm's dm_ networks have the published padding, gammas and skip gains.
-    return f'dm_{name}'
-  if name in ('nf_resnet50', 'nf_resnet101', 'resnet50', 'resnet101'):
-    return name
-  if name.startswith(('nfnet_l', 'eca_nfnet_l', 'test_nfnet')):
-    return name
-  if name.startswith('nf_regnet_b') and name[-1] <= '5':
+  # Imported here because the child process must not load JAX.
+  from nfnets.models import catalogue
+
+  if peer := catalogue.timm_name(name):
+    return peer
+  if name in _SAME_SIZE:
     return name
   raise errors.UserError(f'timm has no counterpart of {name!r}: omit --vs')
 
