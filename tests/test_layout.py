@@ -9,7 +9,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Source file without a test file of its own -> the test that covers it.
 COVERED_BY = {
-  'augment/__main__.py': 'experiment/test_preview.py',
+  'augment/__main__.py': (
+    'test_imports.py::test_help_is_printed_before_jax_is_loaded'
+  ),
   'augment/edits.py': 'augment/test_ops.py',
   'benchmark/__main__.py': 'benchmark/test_report.py',
   'benchmark/input_peers.py': 'benchmark/test_input.py',
