@@ -45,7 +45,7 @@ AREAS['ablation'] = _LIBRARY | {'experiment'}
 # The root refers to others by string and loads them on first use.
 AREAS['__init__'] = set()
 
-# Programs that are no __main__.py.
+# Programs besides the __main__.py files.
 COMMANDS = {'predict', 'convert'}
 # Files that import modules named by strings, which this test cannot see.
 BY_STRING = {'__init__.py', 'cli.py'}
@@ -64,8 +64,6 @@ HOMES: dict[str, tuple[str, ...]] = {
 FLAGS = {'absl', 'argparse'}
 ARRAYS = {'chex', 'haiku', 'jax', 'optax'}
 PEERS = {'PIL', 'tensorflow', 'timm', 'torch', 'torchvision'}
-
-
 # Grain reads absl's flags, so its user has to mark them as parsed.
 FLAGS_OF_GRAIN = 'data/batches.py'
 
@@ -96,7 +94,7 @@ def is_runnable(path: pathlib.Path) -> bool:
 
 
 def may_read_flags(path: pathlib.Path) -> bool:
-  # The two files of experiment/ parse for the programs that import them.
+  # The two files in experiment/ parse arguments for other programs.
   return is_runnable(path) or name_of(path) in {
     'experiment/preview.py',
     'experiment/command_line.py',
@@ -143,9 +141,9 @@ def libraries(names: set[str]) -> set[str]:
 def imported_files(path: pathlib.Path) -> set[pathlib.Path]:
   """Returns the files of this package that a file's imports read.
 
-  That includes the __init__ of each package on the way, except those that the
-  file itself is in: they are being read already. A file that imports a member
-  of its own package's __init__ does depend on it.
+  This includes the __init__ of each package on the way. The packages that
+  contain the file are already being imported and count only if the file imports
+  a member that their __init__ defines.
   """
   read = set()
   for name in imports(path):
@@ -161,7 +159,7 @@ def test_every_file_has_an_area():
   assert {area(path) for path in FILES} == set(AREAS)
 
 
-def test_areas_stand_above_what_they_may_import():
+def test_areas_are_listed_from_bottom_to_top():
   below: set[str] = set()
   for name, allowed in AREAS.items():
     assert allowed <= below, name
@@ -205,7 +203,7 @@ def test_there_is_no_cycle():
     visit(path, ())
 
 
-def test_the_package_has_few_modules_of_its_own():
+def test_few_modules_are_directly_under_the_package():
   top = [path for path in FILES if path.parent == ROOT / 'nfnets']
   assert len(top) <= MAX_TOP_MODULES
 
@@ -232,16 +230,21 @@ def test_libraries_stay_in_their_folders(path):
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
-def test_peers_are_imported_only_where_they_are_measured(path):
+def test_peers_are_imported_only_by_benchmarks(path):
   if area(path) != 'benchmark':
     assert not libraries(imports(path)) & PEERS
   assert not libraries(imports(path, at_import=True)) & PEERS
 
 
-def test_data_knows_no_jax():
-  for path in FILES:
-    if area(path) == 'data':
-      assert not libraries(imports(path)) & ARRAYS, name_of(path)
+def test_data_does_not_import_jax():
+  waiting = [path for path in FILES if area(path) == 'data']
+  reached = set(waiting)
+  while waiting:
+    path = waiting.pop()
+    assert not libraries(imports(path)) & ARRAYS, name_of(path)
+    further = imported_files(path) - reached
+    reached |= further
+    waiting += further
 
 
 def test_only_the_step_maps_over_devices():
@@ -256,7 +259,7 @@ def test_only_the_step_maps_over_devices():
   assert users == {'training/step.py'}
 
 
-def test_barriers_are_in_the_convolutions_and_under_names():
+def test_barriers_are_in_xla_and_convolutions():
   users = {
     name_of(path)
     for path in FILES

@@ -51,25 +51,25 @@ COVERED_BY = {
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
-  'data/digits/test_digits.py': 'the data set, from preparation to reading',
+  'data/digits/test_digits.py': 'the digits, from preparation to reading',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_three_steps.py': "optimizer steps against the reference's",
   'test_docs.py': 'commands and snippets of README and docs',
   'test_experiments.py': 'experiments/',
   'test_imports.py': 'who imports whom',
-  'test_layout.py': 'the mirror itself',
+  'test_layout.py': 'the names of test files',
   'test_run_sh.py': 'run.sh',
   'test_style.py': 'style of the source and the prose',
   'training/test_f0.py': 'train steps of F0 itself',
-  'training/test_kill.py': 'runs that are killed and started again',
+  'training/test_kill.py': 'runs that are killed and resumed',
 }
 
 
 def mirror(source: str) -> str:
   """Returns the test file for a source file, both relative to their roots."""
   folder, _, name = source.rpartition('/')
-  name = f'test_{"main.py" if name == "__main__.py" else name}'
-  return f'{folder}/{name}' if folder else name
+  name = 'main.py' if name == '__main__.py' else name
+  return f'{folder}/test_{name}' if folder else f'test_{name}'
 
 
 def relative(folder: str, pattern: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small NFNet, its parameters and its files, for all tests of weights."""
+"""A small NFNet, its parameters and its file, for all tests of weights."""
 
 import pathlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def save(
   eval_preset: str | None = None,
   **options: Any,
 ) -> None:
-  """Writes the tiny model's file."""
+  """Writes the tiny model's parameters to a file."""
   options = {**OPTIONS, **options}
   weights.save(
     path,
