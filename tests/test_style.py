@@ -16,14 +16,17 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / 'nfnets').rglob('*.py'))
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
-# Everything that a user or a reader of the code meets.
+# Everything that users and readers of the code meet, except this file, which
+# lists the words.
 PROSE = [
   ROOT / 'README.md',
   ROOT / 'CHANGELOG.md',
   ROOT / 'run.sh',
   *sorted((ROOT / 'docs').rglob('*.md')),
+  *sorted((ROOT / 'tests').rglob('*.md')),
   *PACKAGE,
   *EXPERIMENTS,
+  *sorted(set((ROOT / 'tests').rglob('*.py')) - {pathlib.Path(__file__)}),
 ]
 
 MAX_FILE_LINES = 300
