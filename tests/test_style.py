@@ -108,9 +108,9 @@ def relative(path: pathlib.Path) -> str:
 
 
 def found(pattern: re.Pattern[str], paths: list[pathlib.Path]) -> list[str]:
-  """Returns 'file:line match' for each match, outside Markdown's code spans.
+  """Returns 'file:line match' for each match in the files.
 
-  CHANGELOG.md names modules that no longer exist there.
+  Code spans in Markdown do not count: CHANGELOG.md lists old names in them.
   """
   hits = []
   for path in paths:
