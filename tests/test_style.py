@@ -91,7 +91,7 @@ TRANSLATED = (
   '(go|goes|going|went|gone) on from',
 )
 
-_AUTHORS = r'[A-Z][\w-]*(?: et al| and [A-Z][\w-]*)?'
+_AUTHORS = r'[A-Z][\w-]*(?: [A-Z][\w-]*| and [A-Z][\w-]*)*(?: et al)?'
 _TITLE = r'(?:`[^`<>]+ <https://[^<>\s]+>`_|`[^`<>]+`)'
 _REFERENCE = rf'{_AUTHORS}, {_TITLE}, \d{{4}}(?:, [^`]+?| \([^`]+?\))?\.'
 REFERENCES = re.compile(rf'{_REFERENCE}(?: {_REFERENCE})*')
