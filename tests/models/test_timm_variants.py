@@ -57,7 +57,7 @@ def test_counts(name, expected):
 
 
 def _params(model):
-  """Our parameters with the values of timm's golden run."""
+  """Returns our parameters with the values of timm's golden run."""
   tensors = filled.timm_tensors(model)
   wanted = tree.flatten(filled.shapes(model))
   return tree.unflatten(timm_layout.from_timm(tensors, wanted, model.config))
