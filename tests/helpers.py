@@ -1,4 +1,4 @@
-"""Tolerances, named once, and what several tests share."""
+"""Named tolerances, the golden data and what several tests share."""
 
 import json
 import pathlib
@@ -10,24 +10,24 @@ GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 # Elementwise arithmetic in float32.
 RTOL_ELEMENTWISE = 1e-6
-# Sums whose order may change (devices, micro-batches, matrix products).
+# Sums in another order: devices, micro-batches, matrix products.
 RTOL_REDUCTION = 1e-5
-# Another framework's or the published code's result, as a share of the
-# standard deviation of the logits.
+# Results of another framework or of the published code, as a fraction of the
+# logits' standard deviation.
 RTOL_FRAMEWORK = 1e-4
 
 
 def golden() -> dict:
-  """The reference outputs (see golden/README.md)."""
+  """Returns the reference outputs (see golden/README.md)."""
   return json.loads((GOLDEN / 'golden.json').read_text())
 
 
 def distinct_kernels(lowered: stages.Lowered) -> set[str]:
-  """The fused operations of a program compiled for CPUs, whatever their names.
+  """Compiles a program for CPUs and returns its fused operations.
 
-  XLA compiles those that are equal once.
+  Names are removed, so equal operations, which XLA compiles once, are one.
   """
-  # As `compilation.set_compiler_flags` has it.
+  # The flag that `compilation.set_compiler_flags` sets.
   options = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
   program = lowered.compile(compiler_options=options).as_text()
   bodies = set()

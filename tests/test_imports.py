@@ -1,9 +1,14 @@
-"""Who imports whom, read from the source: no circle, none upward."""
+"""Who imports whom, read from the source: no cycle, none upward.
+
+Imports inside functions count like those at the top of a file.
+"""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,8 +16,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / 'nfnets').rglob('*.py'))
 MAX_TOP_MODULES = 9
 
-# Areas of the package from the bottom to the top -> areas that each may import
-# besides itself. An area stands above all that it may import.
+# Areas of the package from bottom to top -> the areas that each may import
+# besides itself.
 FOUNDATION = {'errors', 'files', 'xla'}
 AREAS: dict[str, set[str]] = {
   'errors': set(),
@@ -24,7 +29,7 @@ AREAS: dict[str, set[str]] = {
   'layers': FOUNDATION | {'runtime'},
   'optim': FOUNDATION,
   'augment': FOUNDATION,
-  'data': FOUNDATION | {'runtime'},
+  'data': {'errors', 'files', 'runtime'},
   'models': FOUNDATION | {'layers'},
 }
 AREAS['training'] = AREAS['models'] | {'models', 'losses', 'optim', 'augment'}
@@ -37,51 +42,85 @@ AREAS['benchmark'] = _LIBRARY | {'analysis'}
 AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY
 AREAS['ablation'] = _LIBRARY | {'experiment'}
-# The root: it names what others define, and nothing imports it.
+# The root refers to others by string and loads them on first use.
 AREAS['__init__'] = set()
 
-# Programs: they read command lines, and nothing imports them.
+# Programs besides the __main__.py files.
 COMMANDS = {'predict', 'convert'}
+# Files that import modules named by strings, which this test cannot see.
+BY_STRING = {'__init__.py', 'cli.py'}
 
-# Library -> the only places that may import it.
+# Library -> the folders or files that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
   'array_record': ('data',),
-  'cv2': ('data', 'benchmark/input'),
+  'cv2': ('data', 'benchmark/input.py'),
   'grain': ('data',),
   'haiku': ('layers', 'models'),
   'ml_collections': ('experiment',),
-  'orbax': ('training/checkpoint',),
+  'orbax': ('training/checkpoint.py', 'training/checkpoint_files.py'),
   'sklearn': ('data',),
   'tensorflow_datasets': ('data',),
 }
 FLAGS = {'absl', 'argparse'}
 ARRAYS = {'chex', 'haiku', 'jax', 'optax'}
 PEERS = {'PIL', 'tensorflow', 'timm', 'torch', 'torchvision'}
+# Grain reads absl's flags, so its user has to mark them as parsed.
+FLAGS_OF_GRAIN = 'data/batches.py'
 
 
 def name_of(path: pathlib.Path) -> str:
   return str(path.relative_to(ROOT / 'nfnets'))
 
 
+def module_of(path: pathlib.Path) -> str:
+  """Returns a file's full module name."""
+  name = name_of(path).removesuffix('.py').replace('/', '.')
+  return f'nfnets.{name}'.removesuffix('.__init__')
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
 def area(path: pathlib.Path) -> str:
-  """The part of the package that a file belongs to."""
+  """Returns the part of the package that a file belongs to."""
   return path.relative_to(ROOT / 'nfnets').parts[0].removesuffix('.py')
 
 
-def is_program(path: pathlib.Path) -> bool:
-  """Whether a file reads a command line."""
+def is_runnable(path: pathlib.Path) -> bool:
+  """Returns whether users start a file with `python -m`."""
   return path.name == '__main__.py' or name_of(path) in {
-    *(f'{name}.py' for name in COMMANDS),
+    f'{name}.py' for name in COMMANDS
+  }
+
+
+def may_read_flags(path: pathlib.Path) -> bool:
+  # The two files in experiment/ parse arguments for other programs.
+  return is_runnable(path) or name_of(path) in {
     'experiment/preview.py',
     'experiment/command_line.py',
   }
 
 
-def imports(path: pathlib.Path, top_only: bool = False) -> set[str]:
-  """Full names of the modules (or their members) that a file imports."""
-  module = ast.parse(path.read_text())
+@functools.cache
+def tree(path: pathlib.Path) -> ast.Module:
+  return ast.parse(path.read_text())
+
+
+def nodes(path: pathlib.Path, at_import: bool) -> Iterator[ast.AST]:
+  """Yields syntax nodes: all, or those that run when a file is imported."""
+  waiting: list[ast.AST] = [tree(path)]
+  while waiting:
+    node = waiting.pop()
+    yield node
+    is_function = isinstance(node, ast.FunctionDef | ast.Lambda)
+    if not (at_import and is_function):
+      waiting += ast.iter_child_nodes(node)
+
+
+def imports(path: pathlib.Path, at_import: bool = False) -> set[str]:
+  """Returns the full names of the modules or members that a file imports."""
   names = set()
-  for node in module.body if top_only else ast.walk(module):
+  for node in nodes(path, at_import):
     if isinstance(node, ast.Import):
       names.update(alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -91,7 +130,7 @@ def imports(path: pathlib.Path, top_only: bool = False) -> set[str]:
 
 
 def own(names: set[str]) -> set[str]:
-  """Areas of this package among `names`."""
+  """Returns the areas of this package among imported names."""
   return {name.split('.')[1] for name in names if name.startswith('nfnets.')}
 
 
@@ -99,22 +138,28 @@ def libraries(names: set[str]) -> set[str]:
   return {name.split('.')[0] for name in names}
 
 
-def module_files(names: set[str]) -> set[pathlib.Path]:
-  """Files of this package that importing `names` reads, but for its root."""
-  found = set()
-  for name in names:
-    parts = name.split('.')[1:] if name.startswith('nfnets.') else []
-    for end in range(1, len(parts) + 1):
-      place = ROOT / 'nfnets' / '/'.join(parts[:end])
-      found |= {place / '__init__.py', place.with_suffix('.py')}
-  return {path for path in found if path.exists()}
+def imported_files(path: pathlib.Path) -> set[pathlib.Path]:
+  """Returns the files of this package that a file's imports read.
+
+  This includes the __init__ of each package on the way. The packages that
+  contain the file are already being imported and count only if the file imports
+  a member that their __init__ defines.
+  """
+  read = set()
+  for name in imports(path):
+    parts = name.split('.')
+    prefixes = ['.'.join(parts[:end]) for end in range(1, len(parts) + 1)]
+    modules = [MODULES[prefix] for prefix in prefixes if prefix in MODULES]
+    around = [m for m in modules[:-1] if m.parent not in path.parents]
+    read |= {*around, *modules[-1:]}
+  return read - {path}
 
 
 def test_every_file_has_an_area():
   assert {area(path) for path in FILES} == set(AREAS)
 
 
-def test_areas_stand_above_what_they_may_import():
+def test_areas_are_listed_from_bottom_to_top():
   below: set[str] = set()
   for name, allowed in AREAS.items():
     assert allowed <= below, name
@@ -127,20 +172,24 @@ def test_areas_import_only_what_is_below_them(path):
   if path.name == '__main__.py':
     allowed = allowed | {'cli', 'runtime'}
   assert own(imports(path)) <= allowed
+  assert 'nfnets' not in imports(path), 'the root loads everything'
 
 
-def test_there_is_no_circle():
-  # A package stands for its __init__: what imports `a.b` has read `a` first,
-  # except for the modules of `a` itself.
-  graph = {
-    path: {
-      other
-      for other in module_files(imports(path))
-      if other != path
-      and not (other.name == '__init__.py' and other.parent in path.parents)
-    }
+def test_few_files_import_by_string():
+  users = {
+    name_of(path)
     for path in FILES
+    for node in ast.walk(tree(path))
+    if getattr(node, 'attr', '') in ('import_module', 'run_module', 'run_path')
+    or getattr(node, 'id', '') == '__import__'
+    or isinstance(node, ast.alias)
+    and node.name in ('import_module', 'run_module', 'run_path')
   }
+  assert users == BY_STRING
+
+
+def test_there_is_no_cycle():
+  graph = {path: imported_files(path) for path in FILES}
   done: set[pathlib.Path] = set()
 
   def visit(path, above):
@@ -154,58 +203,63 @@ def test_there_is_no_circle():
     visit(path, ())
 
 
-def test_few_modules_stand_at_the_top():
+def test_few_modules_are_directly_under_the_package():
   top = [path for path in FILES if path.parent == ROOT / 'nfnets']
   assert len(top) <= MAX_TOP_MODULES
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
 def test_only_programs_read_flags(path):
-  # Grain reads absl's flags; marking them as parsed is all that data/ does.
-  allowed = {'absl'} if area(path) == 'data' else set()
-  if not is_program(path):
+  allowed = {'absl'} if name_of(path) == FLAGS_OF_GRAIN else set()
+  if not may_read_flags(path):
     assert libraries(imports(path)) & FLAGS <= allowed
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
 def test_nothing_imports_a_program(path):
-  assert not [p for p in module_files(imports(path)) if p.name == '__main__.py']
-  assert own(imports(path)) & COMMANDS <= {area(path)}
+  assert not [p for p in imported_files(path) if is_runnable(p)]
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
-def test_libraries_stay_in_their_place(path):
-  place = name_of(path)
+def test_libraries_stay_in_their_folders(path):
   for library in libraries(imports(path)) & set(HOMES):
-    assert place.startswith(HOMES[library]), library
+    assert any(
+      name_of(path) == home or name_of(path).startswith(f'{home}/')
+      for home in HOMES[library]
+    ), library
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
-def test_peers_are_imported_only_where_they_are_measured(path):
+def test_peers_are_imported_only_by_benchmarks(path):
   if area(path) != 'benchmark':
     assert not libraries(imports(path)) & PEERS
-  assert not libraries(imports(path, top_only=True)) & PEERS
+  assert not libraries(imports(path, at_import=True)) & PEERS
 
 
-def test_data_knows_no_jax():
-  for path in FILES:
-    if area(path) == 'data':
-      assert not libraries(imports(path)) & ARRAYS, name_of(path)
+def test_data_does_not_import_jax():
+  waiting = [path for path in FILES if area(path) == 'data']
+  reached = set(waiting)
+  while waiting:
+    path = waiting.pop()
+    assert not libraries(imports(path)) & ARRAYS, name_of(path)
+    further = imported_files(path) - reached
+    reached |= further
+    waiting += further
 
 
 def test_only_the_step_maps_over_devices():
   users = {
     name_of(path)
     for path in FILES
-    if any(
-      isinstance(node, ast.Attribute) and node.attr == 'pmap'
-      for node in ast.walk(ast.parse(path.read_text()))
-    )
+    for node in ast.walk(tree(path))
+    if getattr(node, 'attr', '') == 'pmap'
+    or isinstance(node, ast.alias)
+    and node.name == 'pmap'
   }
   assert users == {'training/step.py'}
 
 
-def test_barriers_stand_in_the_kernel_room_and_under_names():
+def test_barriers_are_in_xla_and_convolutions():
   users = {
     name_of(path)
     for path in FILES
@@ -216,30 +270,34 @@ def test_barriers_stand_in_the_kernel_room_and_under_names():
   )
 
 
-def test_nothing_imports_an_experiment():
+def test_nothing_imports_experiments_or_tests():
   for path in FILES:
-    assert 'experiments' not in libraries(imports(path)), name_of(path)
+    outside = libraries(imports(path)) & {'experiments', 'tests'}
+    assert not outside, name_of(path)
 
 
-# Those whose package does not load JAX anyway.
-ENTRY_POINTS = [
+# A package that loads JAX does so before its __main__ runs.
+PROGRAMS = [
   path
   for path in FILES
-  if is_program(path) and not own(imports(path.with_name('__init__.py')))
+  if is_runnable(path) and not own(imports(path.with_name('__init__.py')))
 ]
 
 
-@pytest.mark.parametrize('path', ENTRY_POINTS, ids=name_of)
-def test_programs_answer_before_jax_is_loaded(path):
-  module = name_of(path).removesuffix('.py').replace('/', '.')
+@pytest.mark.parametrize('path', PROGRAMS, ids=name_of)
+def test_help_is_printed_before_jax_is_loaded(path):
+  module = module_of(path).removesuffix('.__main__')
   program = (
-    f'import nfnets.{module}, sys;'
-    "print([m for m in ('jax', 'tensorflow_datasets') if m in sys.modules])"
+    'import runpy, sys; sys.argv = ["program", "--help"]\n'
+    f'try: runpy.run_module({module!r}, run_name="__main__")\n'
+    'except SystemExit as end: print(end.code)\n'
+    'print([m for m in ("jax", "tensorflow_datasets") if m in sys.modules])'
   )
   run = subprocess.run(
     [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True
   )
-  assert run.stdout == '[]\n', run.stdout + run.stderr
+  assert run.stdout.startswith('usage: ')
+  assert run.stdout.endswith('\n0\n[]\n'), run.stdout + run.stderr
 
 
 def test_the_root_loads_on_first_use():

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from nfnets import errors, predict, weights
+from nfnets import errors, models, predict, weights
 from nfnets.augment import preprocess
 from nfnets.data import crops
 from nfnets.layers import convolution
+from tests import filled
 from tests.weights import tiny
 
 _PHOTOS = pathlib.Path(sklearn.datasets.__file__).parent / 'images'
@@ -65,7 +66,8 @@ def test_json_has_the_probabilities_of_apply(monkeypatch, capsys, weights_file):
 @pytest.mark.parametrize('layout', ['deepmind', 'timm'])
 def test_filled_f0(monkeypatch, capsys, tmp_path, layout):
   path = tmp_path / 'F0_haiku.npz'
-  weights.save(path, tiny.full_params('nfnet_f0'), {}, 'nfnet_f0', layout)
+  params = filled.params(models.create_model('nfnet_f0'))
+  weights.save(path, params, {}, 'nfnet_f0', layout)
   loaded = _check_photos(monkeypatch, capsys, path)
   assert loaded.class_names[0] == 'tench'
 

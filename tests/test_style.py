@@ -1,6 +1,10 @@
-"""Style, held by tools where there is one and by reading the source."""
+"""Style, held by tools where one exists and by reading the source elsewhere.
+
+Ruff checks that public names have docstrings.
+"""
 
 import ast
+import functools
 import pathlib
 import re
 import shutil
@@ -11,16 +15,34 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / 'nfnets').rglob('*.py'))
+EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
+# Everything that users and readers of the code meet, except this file, which
+# lists the words.
+PROSE = [
+  ROOT / 'README.md',
+  ROOT / 'CHANGELOG.md',
+  ROOT / 'run.sh',
+  *sorted((ROOT / 'docs').rglob('*.md')),
+  *sorted((ROOT / 'tests').rglob('*.md')),
+  *PACKAGE,
+  *EXPERIMENTS,
+  *sorted(set((ROOT / 'tests').rglob('*.py')) - {pathlib.Path(__file__)}),
+]
+
 MAX_FILE_LINES = 300
 MAX_BODY_LINES = 40
+MAX_FUNCTION_LINES = 45
+MAX_AGC_LINES = 150
+MAX_README_LINES = 200
+MAX_EXPERIMENTS = 20
 
-# What no file may hold: folders of one machine, and loose ends.
+# Paths on one machine and loose ends: not allowed in any file.
 FORBIDDEN = re.compile(
   r'(?<![\w.~:/-])/(home|root|Users|work|opt|mnt|srv)/\w'
   r'|\b(TODO|FIXME|XXX)\b'
   r'|^(<{7}|>{7}) '
 )
-# Sites that the documents and the sources may point to.
+# Sites that documents and source may link to.
 SITES = {
   'arxiv.org',
   'github.com',
@@ -34,9 +56,76 @@ SITES = {
   'image-net.org',
 }
 
+# British spellings, as regular expressions of whole words.
+BRITISH = (
+  '(initial|normal|standard|synchron|optim|regular|summar|general|special'
+  '|recogn|serial|material|visual|random|quant|vector|minim|maxim|util|organ'
+  '|parallel|local|character|penal|equal|final|memor|custom|categor|stabil'
+  '|priorit|discret|token|factor|emphas|real)is(e|ed|es|er|ers|ing|ation|ations)',
+  '(un|pre)?label(led|ling)',
+  '(re)?model(led|ling)',
+  '(un)?colour(s|ed|ing|ful)?',
+  '(mis)?behaviours?',
+  'neighbour(s|ing|hood)?',
+  'favour(s|ed|ite|able)?',
+  'cent(re|res|red|ring)',
+  'analys(e|ed|ing)',
+  'grey(s|scale)?',
+  'artefacts?',
+  'licence[sd]?',
+  'whilst',
+)
+# Words and phrases that no native engineer would write.
+TRANSLATED = (
+  'mend(s|ed|ing)?',
+  'anew',
+  'borne',
+  'thereof',
+  'likeliest',
+  'dead-lock(s|ed)?',
+  'to the bit',
+  'worked through',
+  'what there is',
+  '(do|does|did|doing) without',
+  '(is|are|was|were) asked for',
+  '(go|goes|going|went|gone) on from',
+)
 
+_AUTHORS = r'[A-Z][\w-]*(?: [A-Z][\w-]*| and [A-Z][\w-]*)*(?: et al)?'
+_TITLE = r'(?:`[^`<>]+ <https://[^<>\s]+>`_|`[^`<>]+`)'
+_REFERENCE = rf'{_AUTHORS}, {_TITLE}, \d{{4}}(?:, [^`]+?| \([^`]+?\))?\.'
+REFERENCES = re.compile(rf'{_REFERENCE}(?: {_REFERENCE})*')
+
+
+def words(expressions: tuple[str, ...]) -> re.Pattern[str]:
+  """Matches whole words, in names and across line breaks too."""
+  spaced = '|'.join(expressions).replace(' ', r'[\s#]+')
+  return re.compile(rf'(?<![a-z])({spaced})(?![a-z])', re.IGNORECASE)
+
+
+def relative(path: pathlib.Path) -> str:
+  return str(path.relative_to(ROOT))
+
+
+def found(pattern: re.Pattern[str], paths: list[pathlib.Path]) -> list[str]:
+  """Returns 'file:line match' for each match in the files.
+
+  Code spans in Markdown do not count: CHANGELOG.md lists old names in them.
+  """
+  hits = []
+  for path in paths:
+    text = path.read_text()
+    if path.suffix == '.md':
+      text = re.sub(r'`[^`\n]*`', '', text)
+    for match in pattern.finditer(text):
+      line = text.count('\n', 0, match.start()) + 1
+      hits.append(f'{relative(path)}:{line} {match[0]!r}')
+  return hits
+
+
+@functools.cache
 def tracked() -> list[pathlib.Path]:
-  """Text files under version control."""
+  """Returns the files under version control."""
   if shutil.which('git') is None or not (ROOT / '.git').exists():
     pytest.skip('not a git checkout')
   names = subprocess.check_output(
@@ -50,8 +139,16 @@ def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
   return [node for node in nodes if isinstance(node, ast.FunctionDef)]
 
 
+def docstrings(path: pathlib.Path) -> list[str]:
+  """Returns the docstrings of a file, with their indentation removed."""
+  documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+  nodes = ast.walk(ast.parse(path.read_text()))
+  texts = [ast.get_docstring(n) for n in nodes if isinstance(n, documented)]
+  return [text for text in texts if text]
+
+
 def body_lines(path: pathlib.Path, function: ast.FunctionDef) -> int:
-  """Lines of code of a function, without those of functions inside it."""
+  """Counts a function's lines of code, without functions inside it."""
   body = function.body
   body = body[1:] if ast.get_docstring(function) else body
   if not body:
@@ -68,6 +165,15 @@ def body_lines(path: pathlib.Path, function: ast.FunctionDef) -> int:
     and re.match(r'\s*[^\s#]', lines[number - 1]) is not None
     for number in range(body[0].lineno, function.end_lineno + 1)
   )
+
+
+def function_lines(function: ast.FunctionDef) -> int:
+  """Counts the lines from `def` to the end, without the docstring's."""
+  lines = function.end_lineno - function.lineno + 1
+  if ast.get_docstring(function):
+    docstring = function.body[0]
+    lines -= docstring.end_lineno - docstring.lineno + 1
+  return lines
 
 
 def run_tool(*args: str):
@@ -89,19 +195,35 @@ def test_mypy():
   run_tool('mypy', 'nfnets')
 
 
-def test_files_fit_in_300_lines():
-  lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE}
+def test_files_have_at_most_300_lines():
+  lengths = {relative(p): len(p.read_text().splitlines()) for p in PACKAGE}
   assert not {p: n for p, n in lengths.items() if n > MAX_FILE_LINES}
 
 
 def test_functions_fit_on_a_screen():
   long = [
-    f'{path.relative_to(ROOT)}:{function.lineno} {function.name}'
+    f'{relative(path)}:{function.lineno} {function.name}'
     for path in PACKAGE
     for function in functions(path)
     if body_lines(path, function) > MAX_BODY_LINES
+    or function_lines(function) > MAX_FUNCTION_LINES
   ]
-  assert not long
+  assert not long, '\n'.join(long)
+
+
+def test_agc_reads_as_its_equation():
+  text = (ROOT / 'nfnets/optim/agc.py').read_text()
+  assert len(text.splitlines()) <= MAX_AGC_LINES
+  assert not re.findall(r'jax\.jit|optimization_barrier|custom_vjp', text)
+
+
+def test_readme_is_short():
+  lines = (ROOT / 'README.md').read_text().splitlines()
+  assert len(lines) <= MAX_README_LINES
+
+
+def test_experiments_are_few():
+  assert len(EXPERIMENTS) <= MAX_EXPERIMENTS
 
 
 def test_every_argument_and_result_is_annotated():
@@ -122,12 +244,52 @@ def test_every_argument_and_result_is_annotated():
       ]
       untyped = function.returns is None and function.name != '__init__'
       if missing or untyped:
-        bare.append(f'{path.relative_to(ROOT)}:{function.lineno}')
+        bare.append(f'{relative(path)}:{function.lineno}')
   assert not bare
 
 
+def test_spelling_is_american():
+  hits = found(words(BRITISH), PROSE)
+  assert not hits, '\n'.join(hits)
+
+
+def test_prose_is_plain_english():
+  hits = found(words(TRANSLATED), PROSE)
+  assert not hits, '\n'.join(hits)
+
+
+@pytest.mark.parametrize(
+  'text', ['Colour', 'made anew', 'goes on\n  # from 3', 'normalised_images']
+)
+def test_words_are_found(text):
+  assert words(BRITISH + TRANSLATED).search(text)
+
+
+@pytest.mark.parametrize(
+  'text', ['recommended', 'airborne', 'goes on', 'optimism', 'center', 'newer']
+)
+def test_other_words_are_not(text):
+  assert not words(BRITISH + TRANSLATED).search(text)
+
+
+def test_no_argument_is_described_by_a_fragment():
+  fragments = found(re.compile(r'^ +\w+: of\s.*', re.MULTILINE), PACKAGE)
+  assert not fragments, '\n'.join(fragments)
+
+
+def test_references_have_one_form():
+  other = []
+  for path in PACKAGE:
+    for text in docstrings(path):
+      _, heading, section = text.partition('References:\n')
+      entries = ' '.join(section.split())
+      if heading and not REFERENCES.fullmatch(entries):
+        other.append(f'{relative(path)}: {entries}')
+  assert not other, '\n'.join(other)
+
+
 def test_no_machine_and_no_loose_end_in_any_file():
-  found = []
+  hits = []
   for path in tracked():
     try:
       lines = path.read_text().splitlines()
@@ -135,20 +297,20 @@ def test_no_machine_and_no_loose_end_in_any_file():
       continue
     if path == pathlib.Path(__file__):
       continue
-    found += [
-      f'{path.relative_to(ROOT)}:{number} {line.strip()[:80]}'
+    hits += [
+      f'{relative(path)}:{number} {line.strip()[:80]}'
       for number, line in enumerate(lines, 1)
       if FORBIDDEN.search(line)
     ]
-  assert not found
+  assert not hits, '\n'.join(hits)
 
 
 def test_every_site_is_a_known_one():
-  found = set()
+  sites = set()
   for path in tracked():
     try:
       text = path.read_text()
     except UnicodeDecodeError:
       continue
-    found.update(re.findall(r'https?://([\w.-]+)', text))
-  assert found <= SITES
+    sites.update(re.findall(r'https?://([\w.-]+)', text))
+  assert sites <= SITES

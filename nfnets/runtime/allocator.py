@@ -35,7 +35,8 @@ def keep_freed_memory() -> None:
   stays as it is.
 
   References:
-    The GNU C Library Reference Manual, section `Memory Allocation Tunables`.
+    GNU Project, `The GNU C Library Reference Manual`, 2022, section Memory
+    Allocation Tunables.
   """
   tunables = os.environ.get(_TUNABLES, '')
   if _PREFIX in tunables or not (_started_as_module() and _has_settings()):

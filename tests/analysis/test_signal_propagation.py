@@ -8,8 +8,8 @@ from jax import numpy as jnp
 from nfnets import models
 from nfnets.analysis import signal_propagation
 from nfnets.layers import convolution
+from tests import filled
 from tests.golden import fill
-from tests.models import filled
 
 
 def test_statistics_of_known_signals():

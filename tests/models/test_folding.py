@@ -8,8 +8,8 @@ import pytest
 from nfnets import errors, models
 from nfnets.layers import convolution
 from nfnets.models import folding
+from tests import filled
 from tests.golden import fill
-from tests.models import filled
 
 # Shares of the standard deviation, as the docstring of `fold` states.
 TOLERANCE = {'logits': 1e-5}

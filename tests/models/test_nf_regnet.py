@@ -2,8 +2,7 @@ import pytest
 
 from nfnets import models
 from nfnets.models import nf_regnet, scaling
-from tests import helpers
-from tests.models import filled
+from tests import filled, helpers
 
 PARAMETERS = {
   'nf_regnet_b0': 8_595_372,

@@ -2,8 +2,7 @@ import pytest
 
 from nfnets import models
 from nfnets.models import nf_resnet
-from tests import helpers
-from tests.models import filled
+from tests import filled, helpers
 
 # Layers: parameters with standardized convolutions, with squeeze-excite too
 # (in thousands where not counted to the unit), and of SkipInit, in thousands.

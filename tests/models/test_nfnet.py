@@ -7,9 +7,8 @@ from jax import numpy as jnp
 from nfnets import models
 from nfnets.layers import convolution
 from nfnets.models import nfnet
-from tests import helpers
+from tests import filled, helpers
 from tests.golden import fill
-from tests.models import filled
 
 # Exact where the published code was counted to the unit, else in thousands.
 PARAMETERS = {

@@ -6,9 +6,8 @@ from jax import numpy as jnp
 
 from nfnets import models
 from nfnets.layers import convolution, pooling
-from tests import helpers
+from tests import filled, helpers
 from tests.golden import fill
-from tests.models import filled
 
 # Layers: parameters with batch normalization and with Fixup, in thousands.
 PARAMETERS = {

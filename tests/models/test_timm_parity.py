@@ -11,8 +11,8 @@ from nfnets import models
 from nfnets.layers import convolution
 from nfnets.models import catalogue
 from nfnets.weights import timm as timm_layout
+from tests import filled
 from tests.golden import fill
-from tests.models import filled
 
 pytestmark = pytest.mark.slow
 

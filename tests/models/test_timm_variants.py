@@ -1,12 +1,10 @@
-import numpy as np
 import pytest
 
 from nfnets import models
 from nfnets.models import timm_variants
 from nfnets.weights import timm as timm_layout
-from tests import helpers
-from tests.golden import fill
-from tests.models import filled
+from nfnets.weights import tree
+from tests import filled, helpers
 
 # Numbers of tensors and parameters in timm 1.0.31.
 COUNTS = {
@@ -58,32 +56,11 @@ def test_counts(name, expected):
   assert (len(filled.names(model)), filled.count(model)) == expected
 
 
-def _timm_value(name, shape):
-  """Returns the value of an entry of timm's state dict in golden.json."""
-  value = fill.fill(name, shape)
-  if name.endswith('gain'):
-    return value
-  if len(shape) == 4:
-    value = value * np.sqrt(np.prod(shape[:-1]) / np.prod(shape[1:]))
-  elif len(shape) == 2:
-    value = value * np.sqrt(shape[0] / shape[1])
-  return value.astype(np.float32)
-
-
 def _params(model):
-  shapes = filled.shapes(model)
-  flat = {
-    f'{module}/{name}': leaf.shape
-    for module, leaves in shapes.items()
-    for name, leaf in leaves.items()
-  }
-  params = {module: {} for module in shapes}
-  layouts = timm_layout.layouts(flat, model.config)
-  for path, (name, layout) in layouts.items():
-    module, _, leaf = path.rpartition('/')
-    value = _timm_value(name, layout.timm_shape(flat[path]))
-    params[module][leaf] = layout.from_timm(value)
-  return params
+  """Returns our parameters with the values of timm's golden run."""
+  tensors = filled.timm_tensors(model)
+  wanted = tree.flatten(filled.shapes(model))
+  return tree.unflatten(timm_layout.from_timm(tensors, wanted, model.config))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from jax import numpy as jnp
 
 from nfnets import models
 from nfnets.layers import convolution
-from tests import helpers
+from tests import filled, helpers
 from tests.golden import fill
-from tests.models import filled
 
 # The family that compiles fastest; the trunk is the same for all.
 TINY = {'num_classes': 10, 'width': 0.25, 'depth': (1, 1, 1, 1)}

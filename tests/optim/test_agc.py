@@ -6,8 +6,7 @@ import optax
 import pytest
 
 from nfnets.optim import agc
-from tests import helpers
-from tests.golden import fill
+from tests import filled, helpers
 
 # Shape -> shape of the norms: what one unit is.
 UNITS = {
@@ -33,18 +32,19 @@ def clip(grads, params, **kwargs):
 
 
 def f0_tree() -> tuple[dict, dict]:
-  """F0's parameters, filled, and gradients on both sides of their limits."""
-  params: dict = {}
-  grads: dict = {}
+  """Returns F0's filled parameters, and gradients around their limits."""
+  names = helpers.golden()['reference']['NFNet-F0']['names']
+  params = filled.from_names(names)
   rng = np.random.default_rng(1)
-  for line in helpers.golden()['reference']['NFNet-F0']['names']:
-    path, _, dims = line.partition(' ')
-    module, name = path.rsplit('/', 1)
-    shape = tuple(int(n) for n in dims.strip('()').split(',') if n)
-    weight = fill.fill(path, shape)
-    columns = np.float32(0.01 * rng.lognormal(size=shape[-1:]))
-    params.setdefault(module, {})[name] = weight
-    grads.setdefault(module, {})[name] = columns * np.flip(weight)
+
+  def gradient(weight):
+    columns = np.float32(0.01 * rng.lognormal(size=weight.shape[-1:]))
+    return columns * np.flip(weight)
+
+  grads = {
+    module: {name: gradient(weight) for name, weight in leaves.items()}
+    for module, leaves in params.items()
+  }
   return params, grads
 
 

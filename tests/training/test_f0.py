@@ -12,7 +12,7 @@ from nfnets.optim import schedules
 from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
-from tests import helpers
+from tests import filled, helpers
 from tests.golden import fill
 
 pytestmark = pytest.mark.slow
@@ -90,14 +90,7 @@ def test_three_steps_give_the_published_losses():
     lambda key, image, label, index: (images[index], labels[index]), 1
   )
   model = models.create_model('nfnet_f0', drop_rate=0.0, stochdepth_rate=0.0)
-  shapes, _ = jax.eval_shape(model.init, jax.random.key(0), images)
-  params = {
-    module: {
-      name: fill.fill(f'{module}/{name}', leaf.shape)
-      for name, leaf in tensors.items()
-    }
-    for module, tensors in shapes.items()
-  }
+  params = filled.params(model)
   schedule = schedules.warmup_constant(0.1)
   clipping = float(case.partition('clip=')[2])
   optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)

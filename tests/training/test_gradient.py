@@ -8,7 +8,7 @@ import pytest
 from nfnets import models
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.training import gradient
-from tests.models import filled
+from tests import filled
 
 SMALL = {'width': 0.125, 'depth': (1, 1, 1, 1), 'group_size': 16}
 ROWS = 8

@@ -10,6 +10,7 @@ import pytest
 
 from nfnets import errors, models, weights
 from nfnets.weights import loading, sources, tree
+from tests import filled
 from tests.weights import tiny
 
 _LAYOUTS = ('nfnets', 'deepmind', 'timm')
@@ -131,7 +132,7 @@ def test_model_must_be_known(tmp_path):
 def test_file_of_another_model_of_equal_shapes(tmp_path):
   path = tmp_path / 'file'
   options = {'width': 1 / 32, 'depth': (1, 1, 1, 1), 'num_classes': 2}
-  params = tiny.full_params('nf_resnet50', **options)
+  params = filled.params(models.create_model('nf_resnet50', **options))
   weights.save(path, params, {}, 'nf_resnet50', **options)
   with pytest.raises(
     errors.UserError, match='holds nf_resnet50, not nf_resnet101; load it as'

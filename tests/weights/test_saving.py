@@ -6,6 +6,7 @@ from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, models, weights
 from nfnets.weights import files, tree
+from tests import filled
 from tests.weights import tiny
 
 _HEAD = 'NFNet/~/linear'
@@ -49,7 +50,8 @@ def test_timm_layout_has_timms_names(tmp_path):
 def test_batch_statistics_are_stored(tmp_path):
   path = tmp_path / 'file'
   options = {'width': 1 / 32, 'depth': (1, 1, 1, 1), 'num_classes': 3}
-  params, state = tiny.full_params('resnet50', **options), _state(options)
+  params = filled.params(models.create_model('resnet50', **options))
+  state = _state(options)
   weights.save(path, params, state, 'resnet50', **options)
   found_params, found_state = weights.load(path, 'resnet50')
   assert tree.flatten(found_params).keys() == tree.flatten(params).keys()

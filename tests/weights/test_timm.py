@@ -1,6 +1,5 @@
 """timm's layout: names, exact conversion and logits."""
 
-import math
 import sys
 import types
 
@@ -13,32 +12,11 @@ from nfnets import errors, models, weights
 from nfnets.layers import convolution
 from nfnets.models import catalogue
 from nfnets.weights import timm, tree
-from tests import helpers
+from tests import filled, helpers
 from tests.golden import fill
 from tests.weights import tiny
 
 _NAMES = list(filter(catalogue.timm_name, models.list_models()))
-
-
-def _fill_as_golden(name, shape):
-  """Returns the value of a tensor of timm's in golden.json, see its README."""
-  value = fill.fill(name, shape)
-  if name.endswith('gain') or len(shape) < 2:
-    return value
-  if len(shape) == 2:
-    return value * np.float32(math.sqrt(shape[0] / shape[1]))
-  scale = math.sqrt(np.prod(shape[:-1]) / np.prod(shape[1:]))
-  return value * np.float32(scale)
-
-
-def _state_dict(name):
-  """Returns filled tensors with timm's names and shapes."""
-  config = models.create_model(name).config
-  wanted = tree.expected(config).params
-  return {
-    theirs: _fill_as_golden(theirs, layout.timm_shape(wanted[path].shape))
-    for path, (theirs, layout) in timm.layouts(wanted, config).items()
-  }
 
 
 def _logits(model, params, images):
@@ -70,7 +48,7 @@ def test_names_and_shapes_match_timm(golden, name):
   'name', ['test_nfnet', 'timm_nf_regnet_b0', 'timm_nf_ecaresnet26']
 )
 def test_round_trip_of_a_timm_file_is_bitwise(tmp_path, name):
-  tensors = _state_dict(name)
+  tensors = filled.timm_tensors(models.create_model(name))
   safetensors_numpy.save_file(tensors, tmp_path / 'timm', {'format': 'pt'})
   params, state = weights.load(tmp_path / 'timm', name)
   weights.save(tmp_path / 'back', params, state, name, layout='timm')
@@ -88,9 +66,10 @@ def test_round_trip_of_a_timm_file_is_bitwise(tmp_path, name):
 def test_golden_logits(tmp_path, name):
   golden = helpers.golden()['timm'][f'{catalogue.timm_name(name)}@64']
   path = tmp_path / 'file'
-  safetensors_numpy.save_file(_state_dict(name), path)
+  model = models.create_model(name)
+  safetensors_numpy.save_file(filled.timm_tensors(model), path)
   params, _ = weights.load(path, name)
-  logits = _logits(models.create_model(name), params, fill.image(2, 64))
+  logits = _logits(model, params, fill.image(2, 64))
   atol = helpers.RTOL_FRAMEWORK * golden['logits_std']
   np.testing.assert_allclose(logits[:, :8], golden['logits'], atol=atol)
 
@@ -99,14 +78,15 @@ def test_golden_logits(tmp_path, name):
 def test_golden_logits_of_dm_nfnet_need_refit_and_erf(tmp_path):
   golden = helpers.golden()['timm']['dm_nfnet_f0@64']
   path = tmp_path / 'file'
-  safetensors_numpy.save_file(_state_dict('nfnet_f0'), path)
+  model = models.create_model('nfnet_f0')
+  safetensors_numpy.save_file(filled.timm_tensors(model), path)
   atol = helpers.RTOL_FRAMEWORK * golden['logits_std']
   loaded = weights.load_model(path, refit=True)
   assert loaded.model.config.activation == 'gelu_erf'
   logits = _logits(loaded.model, loaded.params, fill.image(2, 64))
   np.testing.assert_allclose(logits[:, :8], golden['logits'], atol=atol)
   params, _ = weights.load(path, 'nfnet_f0')
-  logits = _logits(models.create_model('nfnet_f0'), params, fill.image(2, 64))
+  logits = _logits(model, params, fill.image(2, 64))
   assert np.abs(logits[:, :8] - golden['logits']).max() > 100 * atol
 
 
@@ -139,7 +119,7 @@ def test_refit_requires_a_file_from_timm(tmp_path):
 
 def test_refuses_networks_that_timm_lacks(tmp_path):
   # timm's nf_regnet_b0 computes something different.
-  params = tiny.full_params('nf_regnet_b0')
+  params = filled.params(models.create_model('nf_regnet_b0'))
   with pytest.raises(errors.UserError, match='timm has no such network'):
     weights.save(tmp_path / 'file', params, {}, 'nf_regnet_b0', layout='timm')
   assert not list(tmp_path.iterdir())
@@ -157,7 +137,8 @@ def test_timm_loads_saved_files(tmp_path, name):
   from safetensors import torch as safetensors_torch
 
   path = tmp_path / 'file'
-  weights.save(path, tiny.full_params(name), {}, name, layout='timm')
+  params = filled.params(models.create_model(name))
+  weights.save(path, params, {}, name, layout='timm')
   with torch.device('meta'):
     net = timm_lib.create_model(catalogue.timm_name(name))
   tensors = safetensors_torch.load_file(path)

@@ -1,12 +1,11 @@
-"""A small NFNet, its parameters and its files, for all tests of weights."""
+"""A small NFNet, its parameters and its file, for all tests of weights."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from nfnets import models, weights
-from nfnets.weights import tree
-from tests.golden import fill
+from tests import filled
 
 NAME = 'nfnet_f0'
 OPTIONS: dict[str, Any] = {
@@ -18,18 +17,9 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def params(**options: Any) -> tree.Nested:
-  """Filled parameters of the tiny model."""
-  return full_params(NAME, **{**OPTIONS, **options})
-
-
-def full_params(name: str, **options: Any) -> tree.Nested:
-  """Filled parameters of any model."""
-  config = models.create_model(name, **options).config
-  wanted = tree.expected(config).params
-  return tree.unflatten(
-    {path: fill.fill(path, wanted[path].shape) for path in wanted}
-  )
+def params(**options: Any) -> filled.Arrays:
+  """Returns filled parameters for the tiny model."""
+  return filled.params(models.create_model(NAME, **{**OPTIONS, **options}))
 
 
 def save(
@@ -39,7 +29,7 @@ def save(
   eval_preset: str | None = None,
   **options: Any,
 ) -> None:
-  """Writes the tiny model's file."""
+  """Writes the tiny model's parameters to a file."""
   options = {**OPTIONS, **options}
   weights.save(
     path,

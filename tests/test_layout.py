@@ -1,0 +1,138 @@
+"""The tests mirror the package file by file."""
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Source file without a test file of its own -> the test that covers it.
+COVERED_BY = {
+  'augment/__main__.py': (
+    'test_imports.py::test_help_is_printed_before_jax_is_loaded'
+  ),
+  'augment/edits.py': 'augment/test_ops.py',
+  'benchmark/__main__.py': 'benchmark/test_report.py',
+  'benchmark/input_peers.py': 'benchmark/test_input.py',
+  'benchmark/programs.py': 'benchmark/test_report.py',
+  'benchmark/timm_peer.py': 'benchmark/test_report.py',
+  'data/digits/digits_dataset_builder.py': 'data/digits/test_digits.py',
+  'data/digits/preparation.py': 'data/digits/test_digits.py',
+  'data/source.py': 'data/test_folder_source.py',
+  'data/sources.py': 'data/test_prepared.py',
+  'errors.py': 'test_cli.py',
+  'experiment/command_line.py': 'test_cli.py',
+  'experiment/evaluate.py': (
+    'experiment/test_main.py::test_evaluation_of_a_checkpoint'
+  ),
+  'experiment/recipes.py': 'experiment/test_config.py::test_published_lengths',
+  'experiment/train.py': 'experiment/test_main.py',
+  'inference.py': 'test_predict.py',
+  'layers/convolution/cpu.py': 'layers/convolution/test_dispatch.py',
+  'layers/convolution/standardization.py': 'layers/test_ws_conv.py',
+  'layers/plain_conv.py': 'models/test_folding.py',
+  'models/catalogue.py': 'models/test_main.py',
+  'models/config.py': 'models/test_registry.py',
+  'training/checkpoint_files.py': 'training/test_checkpoint.py',
+  'training/interruption.py': 'training/test_loop.py',
+  'weights/agreement.py': 'weights/test_loading.py',
+  'weights/class_names.py': 'weights/test_loading.py',
+  'weights/deepmind.py': 'weights/test_loading.py::test_pickles_of_haiku',
+  'weights/hub.py': 'weights/test_loading.py::test_directory_and_hub',
+  'weights/metadata.py': 'weights/test_loading.py',
+  'weights/pickle_types.py': 'weights/test_safe_pickle.py',
+  'weights/saving.py': 'weights/test_loading.py',
+  'weights/sources.py': 'weights/test_loading.py',
+  'weights/timm_names.py': 'weights/test_timm.py::test_names_both_ways',
+  'weights/tree.py': 'weights/test_loading.py',
+  'xla.py': 'optim/test_agc.py',
+}
+
+# Test file that mirrors no source file -> what it tests instead.
+OTHERS = {
+  'data/digits/test_digits.py': 'the digits, from preparation to reading',
+  'models/test_timm_parity.py': "networks against timm's",
+  'optim/test_three_steps.py': "optimizer steps against the reference's",
+  'test_docs.py': 'commands and snippets of README and docs',
+  'test_experiments.py': 'experiments/',
+  'test_imports.py': 'who imports whom',
+  'test_layout.py': 'the names of test files',
+  'test_run_sh.py': 'run.sh',
+  'test_style.py': 'style of the source and the prose',
+  'training/test_f0.py': 'train steps of F0 itself',
+  'training/test_kill.py': 'runs that are killed and resumed',
+}
+
+
+def mirror(source: str) -> str:
+  """Returns the test file for a source file, both relative to their roots."""
+  folder, _, name = source.rpartition('/')
+  name = 'main.py' if name == '__main__.py' else name
+  return f'{folder}/test_{name}' if folder else f'test_{name}'
+
+
+def relative(folder: str, pattern: str) -> list[str]:
+  """Returns sorted paths below a folder of the repository."""
+  root = ROOT / folder
+  return sorted(str(p.relative_to(root)) for p in root.rglob(pattern))
+
+
+SOURCES = [
+  path
+  for path in relative('nfnets', '*.py')
+  if not path.endswith('__init__.py')
+]
+TESTS = relative('tests', 'test_*.py')
+
+
+def test_mirror_of_a_name():
+  assert mirror('losses.py') == 'test_losses.py'
+  assert mirror('optim/agc.py') == 'optim/test_agc.py'
+  assert mirror('data/__main__.py') == 'data/test_main.py'
+
+
+def test_every_source_file_has_a_test_file_or_an_entry():
+  missing = [
+    source
+    for source in SOURCES
+    if mirror(source) not in TESTS and source not in COVERED_BY
+  ]
+  assert not missing, '\n'.join(missing)
+
+
+def test_entries_are_source_files_without_a_test_file():
+  stale = [
+    source
+    for source in COVERED_BY
+    if mirror(source) in TESTS or source not in SOURCES
+  ]
+  assert not stale, '\n'.join(stale)
+
+
+def test_entries_point_to_tests():
+  dangling = []
+  for target in COVERED_BY.values():
+    file, _, function = target.partition('::')
+    path = ROOT / 'tests' / file
+    text = path.read_text() if file in TESTS else ''
+    if not re.search(rf'^def {function or "test_"}', text, re.MULTILINE):
+      dangling.append(target)
+  assert not dangling, '\n'.join(dangling)
+
+
+def test_every_test_file_mirrors_a_source_file_or_is_explained():
+  mirrored = {mirror(source) for source in SOURCES}
+  differing = (set(TESTS) - mirrored) ^ OTHERS.keys()
+  assert not differing, '\n'.join(sorted(differing))
+
+
+def test_tests_have_their_prefix():
+  # A test in a file of another name would never run.
+  stray = [
+    path
+    for path in relative('tests', '*.py')
+    if path not in TESTS
+    and re.search(
+      r'^def test_', (ROOT / 'tests' / path).read_text(), re.MULTILINE
+    )
+  ]
+  assert not stray
