@@ -53,7 +53,7 @@ BY_STRING = {'__init__.py', 'cli.py'}
 # Library -> the folders or files that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
   'array_record': ('data',),
-  'cv2': ('data', 'benchmark/input.py'),
+  'cv2': ('data',),
   'grain': ('data',),
   'haiku': ('layers', 'models'),
   'ml_collections': ('experiment',),

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import NamedTuple, TypedDict
 
-import cv2
 import numpy as np
 
 from nfnets import errors
@@ -76,11 +75,10 @@ def write_photographs(folder: pathlib.Path) -> None:
     photograph = photographs[number % 2]
     top = rng.integers(photograph.shape[0] - HEIGHT + 1)
     left = rng.integers(photograph.shape[1] - WIDTH + 1)
-    crop = photograph[top : top + HEIGHT, left : left + WIDTH, ::-1]
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    crop = photograph[top : top + HEIGHT, left : left + WIDTH]
     path = folder / f'{number % 2}' / f'{number:03d}.jpg'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode('.jpg', crop, quality)[1].tobytes())
+    path.write_bytes(images.encode_jpeg(crop, _QUALITY))
 
 
 def measure(

@@ -84,6 +84,17 @@ def jpeg_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
   return None
 
 
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+  """Encodes an image as a JPEG file.
+
+  Args:
+    image: uint8[H, W, 3], RGB.
+    quality: from 0 to 100.
+  """
+  options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+  return cv2.imencode('.jpg', image[..., ::-1], options)[1].tobytes()
+
+
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
   try:
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags)

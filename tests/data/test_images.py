@@ -175,3 +175,12 @@ def test_reduced_decoding_averages_blocks(reduction):
   assert small.shape == (height, width, 3)
   # Channels in the right order, and close to the mean of each block.
   assert mean_difference(small, blocks) < 6
+
+
+def test_jpeg_round_trip_keeps_the_channel_order():
+  image = pictures.photograph()
+  decoded = images.decode(images.encode_jpeg(image, 100))
+  difference = np.abs(decoded.astype(int) - image.astype(int))
+  assert difference.mean() < 4
+  swapped = np.abs(decoded[..., ::-1].astype(int) - image.astype(int))
+  assert swapped.mean() > 2 * difference.mean()
