@@ -10,9 +10,8 @@ import optax
 from nfnets import xla
 from nfnets.optim import masks
 
-# Axes of one unit, by the rank of its parameter. Weights have their output
-# channels last: linear [in, out], convolutions [..., in, out]. A scalar (skip
-# gain) or a vector (gain, bias) is a single unit.
+# Rank of a parameter -> axes of one unit. Output channels are last: linear
+# [in, out], convolution [..., in, out]. A scalar or a vector is a single unit.
 UNIT_AXES = {0: (), 1: (0,), 2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
 # Avoids 0 / 0. Gradients this small are within the limit of any usual setting.
 _MIN_SQUARE = 1e-12
@@ -33,11 +32,10 @@ def unitwise_norm(x: jax.Array) -> jax.Array:
   """Computes the L2 norm of every unit of a parameter or its gradient.
 
   Args:
-    x: float or complex, [], [n], [in, out] or [..., in, out] with one to three
-      spatial axes.
+    x: float or complex array of rank 0 to 5.
 
   Returns:
-    float32 or wider, with the axes of each unit kept as 1 (`UNIT_AXES`).
+    float32 or wider, with axes of a unit (`UNIT_AXES`) reduced to size 1.
 
   Raises:
     ValueError: if the rank is above 5, for which no units are defined.
@@ -63,14 +61,13 @@ def clip_scale(
   """Computes min(1, clipping * max(|W|, eps) / |G|) per unit, equation 3.
 
   Args:
-    grad: gradient G, any shape with units.
-    weight: weights W, same shape.
+    grad: gradient G of a parameter.
+    weight: its weights W, same shape.
     clipping: largest |G| / |W|.
     eps: smallest |W| that counts.
 
   Returns:
-    The factor of each unit's gradient, with the shape of `unitwise_norm(grad)`;
-    NaN where the norm of the gradient is NaN.
+    The factor of each unit, shaped as `unitwise_norm(grad)`; NaN where |G| is.
   """
   square = _unitwise_square(grad)
   limit = clipping**2 * jnp.maximum(_unitwise_square(weight), eps**2)
@@ -87,10 +84,10 @@ def adaptive_grad_clip(
   """Clips each unit's gradient to a multiple of the norm of its weights.
 
   The gradient G of a unit with weights W is multiplied by clipping *
-  max(|W|, eps) / |G| if this is below 1. Zero gradients stay zero, and
-  gradients that are not finite stay so. Complex gradients are clipped by their
-  modulus. `clipping` and `eps` may be traced, for example inside
-  `optax.inject_hyperparams` (with static_args=('mask',) if there is a mask).
+  max(|W|, eps) / |G| if this is below 1. Zero gradients stay zero, gradients
+  that are not finite stay so, complex ones are clipped by their modulus.
+  `clipping` and `eps` may be traced, as by `optax.inject_hyperparams` (which
+  needs static_args=('mask',) for a mask).
 
   Differs from `optax.adaptive_grad_clip` in three ways: a rank-3 parameter is a
   1-D convolution [width, in, out], with one unit per filter; axes of size 1
