@@ -114,7 +114,9 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
   Example:
     >>> import jax
     >>> import nfnets
-    >>> model = nfnets.create_model('nf_resnet50', num_classes=10, width=0.5)
+    >>> model = nfnets.create_model(
+    ...   'nf_resnet50', num_classes=10, width=0.5, depth=(1, 1, 1, 1)
+    ... )
     >>> images = jax.numpy.ones((2, 64, 64, 3))
     >>> params, state = model.init(jax.random.key(0), images)
     >>> apply = jax.jit(model.apply, static_argnames='is_training')
