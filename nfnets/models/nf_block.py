@@ -105,7 +105,8 @@ def activate(
 class NFBlock(hk.Module):
   """A pre-activation bottleneck block without normalization, figure 3.
 
-  output = shortcut(input) + alpha * skip_gain * residual(input * beta).
+  output = shortcut + alpha * skip_gain * residual. Parameters are drawn in the
+  order in which `__call__` uses them: another order changes initial values.
   """
 
   def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
@@ -161,7 +162,7 @@ class NFBlock(hk.Module):
     """
     del is_training
     beta = xla.opaque(jnp.asarray(self.plan.beta, inputs.dtype))
-    # As the released weights need it: beta comes after the activation.
+    # As in the released code, beta scales the output of the activation.
     activated = activate(self.config, inputs) * beta
     h = self.conv0(activated)
     h = self.conv1(activate(self.config, h))
