@@ -1,4 +1,4 @@
-"""What we ask of XLA besides the mathematics, each request under a name.
+"""Requests to XLA beyond the mathematics, each under a name.
 
 XLA compiles every distinct operation of a program once. But it copies
 constants, indices and random generators into each operation that uses them, so

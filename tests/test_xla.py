@@ -1,6 +1,6 @@
-"""The requests to XLA change no result, and have the effect they are named for.
+"""Requests to XLA change no result, and have the effect that they promise.
 
-What a whole network gains from them is tested with the trunk, AGC and the step.
+Their effect on whole networks is tested in test_trunk, test_agc and test_step.
 """
 
 import jax

@@ -38,8 +38,8 @@ def make_init(forward: Callable[[jax.Array, bool], T]) -> Init:
     forward: function of Haiku modules, (images, is_training) -> outputs.
 
   Returns:
-    (key, images) -> (params, state). Equal keys give equal parameters,
-    whatever the images' values. It can be traced.
+    (key, images) -> (params, state). Equal keys give equal parameters; the
+    values of the images have no effect. It can be traced.
   """
 
   @jax.jit

@@ -79,7 +79,10 @@ class ResBlock(hk.Module):
     is_training: bool,
     kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
-    """Applies the block, see `nf_block.NFBlock.__call__`."""
+    """Applies the block, see `nf_block.NFBlock.__call__`.
+
+    In training, normalization uses the batch's own mean and variance.
+    """
     shortcut = h = inputs
     for conv, norm in zip(self.convs, self.norms, strict=True):
       if self.config.preactivation:

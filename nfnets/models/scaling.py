@@ -55,14 +55,7 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
       halves = block == 0 and (stage > 0 or config.stem == '3x3')
       stride = 2 if halves else 1
       stages[-1].append(
-        BlockPlan(
-          channels,
-          width,
-          bottleneck,
-          groups,
-          stride,
-          next(factors),
-        )
+        BlockPlan(channels, width, bottleneck, groups, stride, next(factors))
       )
       channels = width
   return stages

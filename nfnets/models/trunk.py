@@ -1,6 +1,5 @@
 """The structure of all families: stem, stages of blocks, classifier."""
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import haiku as hk
@@ -60,15 +59,15 @@ class Trunk(hk.Module):
       Logits float[B, num_classes], or the pooled vector float[B, C] of a
       backbone, and the endpoints (see `registry.Model`).
     """
-    kept = iter(self._draw_kept(images, is_training))
+    kept = self._draw_kept(images, is_training)
     h, stride_2 = self.apply_stem(images, is_training)
     endpoints = {'stride_2': stride_2}
-    blocks = itertools.count()
+    block = 0
     for stage, layers in enumerate(self.stages):
       for layer in layers:
-        h, residual = self._apply_block(layer, h, is_training, next(kept))
-        name = f'block_{next(blocks)}'
-        endpoints |= {name: h, f'{name}/residual': residual}
+        h, residual = self._apply_block(layer, h, is_training, kept[block])
+        endpoints |= {f'block_{block}': h, f'block_{block}/residual': residual}
+        block += 1
       if stage == len(self.stages) - 1:
         h = self.apply_final_conv(h)
       endpoints[f'stride_{4 * 2**stage}'] = h

@@ -1,4 +1,4 @@
-"""Types of what models take and return."""
+"""Types of the arrays that models take and return."""
 
 import jax
 

@@ -10,7 +10,7 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 class Geometry(NamedTuple):
-  """What the shapes of a convolution's operands leave open.
+  """The properties of a convolution that its operands' shapes do not show.
 
   Attributes:
     stride: step in pixels along both axes.

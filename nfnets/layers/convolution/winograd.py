@@ -44,7 +44,7 @@ _PARALLEL_SIZE, _FEW_CORES = 12_000_000, 2
 
 
 def applies(inputs: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-  """Returns whether this module computes a convolution, and faster."""
+  """Returns whether Winograd's algorithm applies to a convolution and pays."""
   height, width, channels, outputs = kernel.shape
   return (
     (height, width, geometry.stride) == (3, 3, 1)
