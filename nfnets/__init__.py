@@ -1,7 +1,10 @@
 """Normalizer-Free Networks in JAX and Haiku.
 
-Importing this package loads nothing else: each name below is loaded on first
-use.
+Importing this package is instant: each name below is loaded on first use.
+
+  create_model, list_models   networks by name, see `nfnets.models`
+  load                        published or trained weights, see `nfnets.weights`
+  adaptive_grad_clip          an optax transformation, see `nfnets.optim.agc`
 """
 
 import importlib

@@ -1,25 +1,28 @@
-"""What we ask of XLA beyond the mathematics, under names.
+"""Requests to XLA beyond the mathematics, each under a name.
 
-XLA compiles each distinct operation of a program once, and copies a constant,
-an index or a random generator into every operation that uses it. Blocks of a
-deep network that differ in nothing else then become different operations: an
-F6 train step has thousands of them and compiles for minutes. Hidden behind
-`opaque` or `materialize`, what differs is an input, and operations of equal
-shape stay equal. Both are barriers; on CPUs they need the flag that
-`runtime.compilation.set_compiler_flags` sets.
+XLA compiles every distinct operation of a program once. But it copies
+constants, indices and random generators into each operation that uses them, so
+blocks of a deep network that differ only in such a value become distinct
+operations: the train step of NFNet-F6 has thousands of them and takes minutes
+to compile. `opaque` and `materialize` turn the value into an input of the
+operation. Operations of equal shape are then equal again and are compiled once.
+Both are optimization barriers, which XLA removes on CPUs unless
+`runtime.compilation.set_compiler_flags` has been called.
 
 No function here changes a result beyond rounding.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 T = TypeVar('T')
+ArrayTree: TypeAlias = Any
+"""A pytree of arrays, for which JAX has no type."""
 
 
 def opaque(value: jax.Array) -> jax.Array:
@@ -29,17 +32,21 @@ def opaque(value: jax.Array) -> jax.Array:
     value: a small array, such as a constant that differs from block to block.
 
   Returns:
-    The same value, which XLA no longer knows.
+    The same value, as an array that XLA treats as unknown.
   """
   return lax.optimization_barrier(value)
 
 
 def materialize(tree: T) -> T:
-  """Has XLA compute arrays once, not inside every operation that uses them.
+  """Has XLA compute arrays once, before anything that uses them.
+
+  Without it XLA may repeat the computation inside every operation that reads
+  the result. Nothing that uses one of the arrays starts before all of them are
+  computed.
 
   Args:
-    tree: arrays that are worth writing to memory, such as one random draw of
-      which every parameter is a slice, or a reduction of many small arrays.
+    tree: pytree of arrays that are worth writing to memory, such as a random
+      draw that is sliced into all parameters, or the sums of many arrays.
 
   Returns:
     The same arrays.
@@ -50,23 +57,24 @@ def materialize(tree: T) -> T:
 def map_alike(
   function: Callable[..., jax.Array], *columns: Sequence[jax.Array]
 ) -> list[jax.Array]:
-  """Computes `[function(*row) for row in zip(*columns)]`, equal rows as one.
+  """Computes `[function(*row) for row in zip(*columns)]`, equal rows together.
 
-  A network has thousands of scalars and vectors of a few shapes. Those of equal
-  shape and dtype are stacked and mapped over by one operation; each result is
-  read back at an opaque index, so that what uses it stays equal as well. Larger
-  arrays are not copied: they are only traced once per shape.
+  A network has thousands of scalars and vectors, in a few shapes. Rows of equal
+  shapes and dtypes are stacked, and one operation maps over the stack. Each
+  result is read back at an opaque index, which keeps the operations that use it
+  equal too. Rows with a larger array are not copied, only traced once per
+  shape.
 
   Args:
-    function: array function that is the same for every row; it may close over
-      traced values.
-    *columns: its arguments, lists of equal length.
+    function: array function, the same for every row; it may close over traced
+      values.
+    *columns: the arguments of `function`, lists of equal length.
 
   Returns:
     One result per row, in order.
   """
   rows = list(zip(*columns, strict=True))
-  groups: dict[Any, list[int]] = {}
+  groups: dict[Hashable, list[int]] = {}
   for i, row in enumerate(rows):
     small = all(x.ndim < 2 for x in row)
     key = tuple((x.shape, x.dtype) for x in row) if small else i
@@ -90,13 +98,14 @@ def _row(stacked: jax.Array, index: int) -> jax.Array:
   )
 
 
-def global_norm(tree: Any) -> jax.Array:
-  """Computes `optax.tree.norm` without writing out the squares.
+def global_norm(tree: ArrayTree) -> jax.Array:
+  """Computes `optax.tree.norm` without writing the squares to memory.
 
-  Scalars and vectors, most of the parameters but a hundredth of the numbers,
-  are concatenated into one operation. The norms of the rest are stacked behind
-  a barrier: XLA would write their sum as a chain of additions as long as the
-  network is deep, and take ever longer to compile each link.
+  Scalars and vectors, which are most of the parameters but hold a hundredth of
+  the numbers, are concatenated and summed by one operation. The sums of the
+  other leaves are stacked and materialized: otherwise XLA adds them in a chain
+  of operations as long as the network is deep, and compiles each link more
+  slowly than the one before.
 
   Args:
     tree: pytree of float arrays with at least one leaf.
@@ -114,16 +123,19 @@ def global_norm(tree: Any) -> jax.Array:
 
 
 def update_if(condition: jax.Array, update: Callable[[], T], old: T) -> T:
-  """Returns `update()` where the condition holds, else `old` to the bit.
+  """Returns `update()` if the condition holds, else `old` bit for bit.
 
-  On CPUs it is a branch, since a choice per number would read and write all of
-  `old` once more. On accelerators the choice is part of the update, and a
-  branch would wait for the host.
+  On CPUs this is a branch, since an elementwise choice reads and writes all of
+  `old` once more. On accelerators it is an elementwise choice, which is fused
+  into the update; a branch would wait for the host.
 
   Args:
     condition: bool[].
-    update: makes a pytree like `old`; traced once for all platforms.
+    update: returns a pytree like `old`; traced once for all platforms.
     old: pytree of arrays.
+
+  Returns:
+    A pytree like `old`.
   """
   update = jax.jit(update)
 
@@ -142,11 +154,14 @@ def trace_once(
 ) -> Callable[..., T]:
   """Traces a function once per shape, however often the network calls it.
 
-  The calls are compiled together with what surrounds them.
+  The calls are compiled together with the code around them.
 
   Args:
-    function: of arrays, and of hashable values at `static_argnums`.
-    static_argnums: positions of arguments that are no arrays.
+    function: function of arrays, and of hashable values at `static_argnums`.
+    static_argnums: positions of the arguments that are not arrays.
+
+  Returns:
+    The function with a cache of its traces.
   """
   return functools.wraps(function)(
     jax.jit(function, static_argnums=static_argnums)

@@ -1,1 +1,1 @@
-"""Array to array."""
+"""Arrays to arrays: the layers of normalizer-free networks."""

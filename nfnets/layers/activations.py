@@ -1,4 +1,4 @@
-"""Activations scaled so that a unit Gaussian keeps its variance.
+"""Activations scaled to preserve the variance of a unit Gaussian.
 
 A scaled activation is `gamma * f(x)` with gamma = 1 / std(f(x)) for
 x ~ N(0, 1).
@@ -36,14 +36,14 @@ class Activation(NamedTuple):
 _gelu_tanh = functools.partial(nn.gelu, approximate=True)
 _gelu_erf = functools.partial(nn.gelu, approximate=False)
 
-# The published gammas: sampled estimates, within 1.2e-3 of the exact values,
-# that the released weights were trained with. Functions that are not
-# elementwise (glu, log_softmax) are left out: they mix or halve channels.
+# The published gammas, with which the released weights were trained. They are
+# sampled estimates, within 1.2e-3 of the exact values. glu and log_softmax are
+# left out because they are not elementwise: they halve or mix channels.
 ACTIVATIONS: Mapping[str, Activation] = types.MappingProxyType(
   {
     'celu': Activation(nn.celu, 1.270926833152771),
     'elu': Activation(nn.elu, 1.2716004848480225),
-    # The published networks use the tanh form, timm's the error function.
+    # The published networks use the tanh form, timm's networks the exact one.
     'gelu': Activation(_gelu_tanh, 1.7015043497085571),
     'gelu_erf': Activation(_gelu_erf, 1.7015043497085571),
     'identity': Activation(lambda x: x, 1.0),
@@ -62,16 +62,16 @@ ACTIVATIONS: Mapping[str, Activation] = types.MappingProxyType(
 
 
 def get(name: str) -> Activation:
-  """The activation of that name.
+  """Returns an activation by name.
 
   Args:
     name: a key of `ACTIVATIONS`.
 
   Returns:
-    The function with its gamma.
+    The function and its gamma.
 
   Raises:
-    UserError: if there is none of that name.
+    UserError: if the name is unknown.
   """
   if name not in ACTIVATIONS:
     raise errors.UserError(

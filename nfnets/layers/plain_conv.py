@@ -1,4 +1,4 @@
-"""Convolution without standardization: folded networks and baselines."""
+"""Convolution without standardization, for folded networks and baselines."""
 
 import haiku as hk
 import jax
@@ -10,8 +10,8 @@ from nfnets.layers import convolution, ws_conv
 class PlainConv2D(hk.Module):
   """A convolution, by default with a bias.
 
-  Parameters: `w` float[k, k, C // groups, O] and `bias` float[O] = 0: those of
-  `ws_conv.WSConv2D` without the gain.
+  Parameters: `w` float[k, k, C // groups, O] and `bias` float[O] = 0, as in
+  `ws_conv.WSConv2D`, but no gain.
   """
 
   def __init__(
@@ -26,7 +26,7 @@ class PlainConv2D(hk.Module):
     w_init: hk.initializers.Initializer | None = None,
     name: str | None = None,
   ):
-    """Makes the layer.
+    """Creates the layer.
 
     Args:
       output_channels: number of filters.
@@ -34,10 +34,11 @@ class PlainConv2D(hk.Module):
       stride: step in pixels along both axes.
       groups: number of groups that channels are split into.
       padding: see `ws_conv.explicit_padding`.
-      bias_name: of the parameter; None for a convolution without bias.
-      w_init: initial filters; None for a normal distribution, truncated at two
-        standard deviations, with variance 1 / fan_in.
-      name: of the Haiku module.
+      bias_name: the bias parameter's name; None for a convolution without
+        bias.
+      w_init: initializer of the filters; None for a normal distribution,
+        truncated at two standard deviations, with variance 1 / fan_in.
+      name: the Haiku module's name.
     """
     super().__init__(name=name)
     self.output_channels = output_channels
@@ -49,7 +50,7 @@ class PlainConv2D(hk.Module):
     self.padding = ws_conv.explicit_padding(padding, kernel_size)
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
-    """float[B, H, W, C] to float[B, H', W', output_channels]."""
+    """Maps float[B, H, W, C] to float[B, H', W', output_channels]."""
     size, channels = self.kernel_size, inputs.shape[-1] // self.groups
     weight = hk.get_parameter(
       'w',

@@ -1,4 +1,4 @@
-"""Average and max pooling as the published networks do them."""
+"""Average and max pooling as in the published networks."""
 
 import jax
 import numpy as np
@@ -10,8 +10,8 @@ from nfnets.layers import ws_conv
 def average_pool(inputs: jax.Array) -> jax.Array:
   """Averages 2x2 windows at stride 2.
 
-  At an odd height or width, the last row or column averages only the pixels
-  that exist ('SAME' padding that is not counted).
+  At an odd height or width, the last row or column of windows averages only the
+  pixels inside the image ('SAME' padding, which is not counted).
 
   Args:
     inputs: float[B, H, W, C].

@@ -1,8 +1,8 @@
-"""Stochastic depth: whole residual branches dropped per image.
+"""Stochastic depth: drops whole residual branches of single images.
 
 References:
   Huang et al, `Deep Networks with Stochastic Depth
-  <https://arxiv.org/abs/1603.09382>`_, 2016.
+  <https://arxiv.org/abs/1603.09382>`_, 2016, section 3.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from nfnets import xla
 def draw_kept(
   key: jax.Array, rates: Sequence[float], batch: int, dtype: jnp.dtype
 ) -> list[jax.Array]:
-  """Which images keep their residual branch, for all blocks in one draw.
+  """Draws which images keep their residual branch, in every block.
 
-  What is kept is not divided by the keep probability, as published; each image
-  of the batch is drawn on its own.
+  Images are independent, and so are blocks. As in the published networks, the
+  branches that are kept are not divided by the probability of keeping them.
 
   Args:
-    key: of the random draw.
-    rates: for each block, the probability in [0, 1) of dropping an image's
-      branch.
+    key: random key.
+    rates: for each block, the probability in [0, 1) of dropping the branch of
+      an image.
     batch: number of images.
-    dtype: of the factors.
+    dtype: dtype of the factors.
 
   Returns:
-    For each block dtype[batch, 1, 1, 1]: 1 or 0, to be multiplied with the
-    branch.
+    For each block a factor dtype[batch, 1, 1, 1] of the branch: 1 (keep) or 0.
   """
   keep = 1.0 - jnp.asarray(rates)[:, None]
   drawn = jax.random.bernoulli(key, keep, (len(rates), batch)).astype(dtype)
   factors = [row.reshape(batch, 1, 1, 1) for row in drawn]
+  # Otherwise XLA copies the random generator into every block.
   return xla.materialize(factors)

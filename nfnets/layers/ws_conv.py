@@ -19,9 +19,9 @@ Epsilon = Literal['floor', 'additive']
 PaddingRule = Literal['same', 'symmetric']
 
 VARIANCE_FLOOR = 1e-4
-"""Of variance * fan_in, in the published networks (epsilon 'floor')."""
+"""Minimum of variance * fan_in in the published networks, epsilon 'floor'."""
 VARIANCE_OFFSET = 1e-5
-"""Added to the variance in timm's networks (epsilon 'additive')."""
+"""Number added to the variance in timm's networks, epsilon 'additive'."""
 
 _EPSILONS: dict[Epsilon, tuple[float, float]] = {
   'floor': (VARIANCE_FLOOR, 0.0),
@@ -41,15 +41,15 @@ def standardize_weight(
   Args:
     weight: float[kh, kw, I, O] with I the input channels of one group.
     gain: float[O].
-    epsilon: what keeps the root away from zero: 'floor' takes
-      max(variance * fan_in, 1e-4), as the published networks do; 'additive'
-      takes (variance + 1e-5) * fan_in, as timm does.
+    epsilon: what keeps the root above zero: 'floor' uses
+      max(variance * fan_in, 1e-4), as in the published networks; 'additive'
+      uses (variance + 1e-5) * fan_in, as in timm.
 
   Returns:
     float[kh, kw, I, O], dtype of the weight.
 
   Raises:
-    ValueError: `epsilon` is neither.
+    ValueError: if `epsilon` is neither.
   """
   if epsilon not in _EPSILONS:
     raise ValueError(f"epsilon is {epsilon!r}, expected 'floor' or 'additive'")
@@ -61,19 +61,19 @@ def standardize_weight(
 def explicit_padding(
   rule: PaddingRule, kernel_size: int
 ) -> convolution.Padding:
-  """The padding argument of `convolution.conv2d` for a rule.
+  """Returns the `padding` of `convolution.conv2d` for a rule.
 
   Args:
-    rule: 'same' puts the odd pixel of an even size at the end (TensorFlow,
-      the published networks); 'symmetric' pads (kernel_size - 1) // 2 on every
-      side (PyTorch, timm).
-    kernel_size: in pixels.
+    rule: 'same' pads an odd number of pixels with the extra one at the end
+      (TensorFlow, the published networks); 'symmetric' pads
+      (kernel_size - 1) // 2 pixels on every side (PyTorch, timm).
+    kernel_size: height and width of the filters in pixels.
 
   Returns:
     'SAME' or ((top, bottom), (left, right)) in pixels.
 
   Raises:
-    ValueError: if the rule is neither.
+    ValueError: if `rule` is neither.
   """
   if rule == 'same':
     return 'SAME'
@@ -84,7 +84,7 @@ def explicit_padding(
 
 
 class WSConv2D(hk.Module):
-  """A convolution whose filters are standardized, with gain and bias.
+  """A convolution with standardized filters, gain and bias.
 
   Parameters: `w` float[k, k, C // groups, O] ~ N(0, 1 / fan_in), `gain`
   float[O], `bias` float[O] = 0.
@@ -103,7 +103,7 @@ class WSConv2D(hk.Module):
     scale: float = 1.0,
     name: str | None = None,
   ):
-    """Makes the layer.
+    """Creates the layer.
 
     Args:
       output_channels: number of filters.
@@ -114,7 +114,7 @@ class WSConv2D(hk.Module):
       epsilon: see `standardize_weight`.
       gain_init: initial value of the gains.
       scale: constant that multiplies the standardized filters.
-      name: of the Haiku module.
+      name: the Haiku module's name.
     """
     super().__init__(name=name)
     self.output_channels = output_channels
@@ -127,7 +127,7 @@ class WSConv2D(hk.Module):
     self.scale = scale
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
-    """float[B, H, W, C] to float[B, H', W', output_channels]."""
+    """Maps float[B, H, W, C] to float[B, H', W', output_channels]."""
     size, channels = self.kernel_size, inputs.shape[-1] // self.groups
     weight = hk.get_parameter(
       'w',

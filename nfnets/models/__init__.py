@@ -1,4 +1,4 @@
-"""Images to logits and endpoints."""
+"""Models: images to logits and endpoints."""
 
 from nfnets.models.registry import (
   Model,

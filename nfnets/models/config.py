@@ -1,4 +1,4 @@
-"""What a model is: one frozen record for every family."""
+"""The configuration of a model: one frozen record for all families."""
 
 import dataclasses
 from typing import Literal
@@ -12,86 +12,94 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """A model's architecture and the images that it expects.
+  """A model's architecture and the images it expects.
 
-  Everything that the weights do not hold and that changes the logits is here,
-  so that a file of weights and this record make the network.
+  Together with the weights it determines the network completely.
   """
 
   name: str
-  # The parameters are named family/~/block_name[_i]/~/conv0/w and so on.
+  # Parameters are named family/~/block_name[_i]/~/conv0/w and so on.
   family: str  # 'NFNet', 'NF_ResNet', 'NF_RegNet', ...
   block_name: str
-  num_classes: int = 1000  # 0: backbone, the logits are the pooled vector
+  num_classes: int = 1000  # 0: a backbone, which returns the pooled vector
 
   # Images.
-  train_size: int = 224  # pixels
-  test_size: int = 224  # pixels
+  train_size: int = 224  # height and width in pixels
+  test_size: int = 224  # height and width in pixels
   crop_pct: float = 0.875  # side of the test crop / side of the resized image
   crop_mode: Literal['squash', 'center'] = 'center'
-  mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in [0, 1]
+  mean: tuple[float, float, float] = IMAGENET_MEAN  # per RGB channel in [0, 1]
   std: tuple[float, float, float] = IMAGENET_STD
 
-  # Regularisation.
-  drop_rate: float = 0.0  # dropout before the classifier
+  # Regularization.
+  drop_rate: float = 0.0  # dropout rate before the classifier
   stochdepth_rate: float = 0.0  # see scaling.stochastic_depth_rates
 
-  # Trunk: stage s has depth[s] blocks of widths[s] * width channels.
+  # Trunk: stage s has depth[s] blocks with widths[s] * width channels.
   widths: tuple[int, ...] = ()
   depth: tuple[int, ...] = ()
   width: float = 1.0
   channel_divisor: int = 1  # see scaling.round_channels
-  activation: str = 'relu'
-  remat: bool = False  # recompute each block's activations in the gradient
+  activation: str = 'relu'  # a key of activations.ACTIVATIONS
+  remat: bool = False  # the gradient recomputes the activations of each block
 
   # Stem: 'deep' (four 3x3 convolutions, stride 4), '3x3' (one, stride 2) or
-  # '7x7_pool' (7x7 and a max-pool, stride 4).
+  # '7x7_pool' (a 7x7 convolution and max pooling, stride 4).
   stem: Literal['deep', '3x3', '7x7_pool'] = '7x7_pool'
-  # Channels out of it, times width unless it is deep.
+  # Output channels of the stem; multiplied by width unless the stem is 'deep'.
   stem_width: int = 64
 
   # Blocks.
-  bottleneck_ratio: float = 0.25
-  # Input channels give the bottleneck its width (the first block's ratio is
-  # then 1) and attention acts inside it, as in RegNet; otherwise the output's.
+  bottleneck_ratio: float = 0.25  # bottleneck channels / output channels
+  # RegNet's blocks: the ratio is relative to the input channels (and 1 in the
+  # first block), and attention is inside the bottleneck, not at its end.
   inverted: bool = False
   group_size: int = 0  # channels per group of the 3x3 convolutions; 0: dense
-  extra_conv: bool = False  # a second 3x3 convolution
-  pool_shortcut: bool = False  # 2x2 average before the 1x1; else stride 2
-  se_ratio: float = 0.0  # hidden share of squeeze-excite; 0: none
+  extra_conv: bool = False  # adds a second 3x3 convolution
+  # Shortcuts that halve the image average 2x2 pixels before their 1x1
+  # convolution; otherwise the convolution has stride 2.
+  pool_shortcut: bool = False
+  se_ratio: float = 0.0  # hidden / input channels of squeeze-excite; 0: none
   se_divisor: int = 1  # see scaling.hidden_channels
-  eca: bool = False  # efficient channel attention in place of squeeze-excite
-  final_width: int = 0  # the last 1x1 convolution's, times width; 0: none
+  eca: bool = False  # efficient channel attention instead of squeeze-excite
+  # Channels of the last 1x1 convolution, multiplied by width; 0: none.
+  final_width: int = 0
   head_init: float = 0.01  # std of the classifier's initial weights
 
   # Signal propagation.
-  alpha: float = 0.2
-  skip_gain: bool = True  # a learnt scalar per residual branch. Without it
-  # the gains of a branch's last convolution start at skip_gain_init instead.
+  alpha: float = 0.2  # factor of the residual branches
+  # A learned scalar per residual branch, with this initial value. Without it
+  # the gains of the branch's last convolution start at that value.
+  skip_gain: bool = True
   skip_gain_init: float = 0.0
-  # Standardized convolutions, gamma-scaled activations and beta; without it
-  # convolutions are plain (SkipInit).
+  # Standardized convolutions, gamma-scaled activations and beta. False: plain
+  # convolutions, as in SkipInit.
   standardize: bool = True
-  # Activations are not scaled; every standardized convolution, the first and
-  # the last included, multiplies its filters by gamma instead (timm).
+  # timm: activations are not scaled; instead every standardized convolution,
+  # even the first and the last, multiplies its filters by gamma.
   gamma_in_weights: bool = False
-  # Standardization, gains and gammas are in the filters already, which are
-  # plain convolutions then: see folding.fold. For inference.
+  # For inference: convolutions are plain, with standardization, gains and
+  # gammas already in their filters. See folding.fold.
   folded: bool = False
 
   # Batch normalization (the ResNet family).
-  preactivation: bool = True  # v2; else v1
-  # Name of the pmap axis over which batches are normalised as one; training's
-  # is 'devices'. None: each device by its own batch.
+  preactivation: bool = True  # ResNet v2; False: v1
+  # Name of the pmap axis over which batch statistics are averaged; training
+  # calls it 'devices'. None: each device uses its own batch.
   batch_norm_axis: str | None = None
 
-  # Conventions: see ws_conv.explicit_padding (and the stem's max-pool) and
+  # Conventions of the published networks or of timm: for convolutions and the
+  # stem's max pooling see ws_conv.explicit_padding, for the variance see
   # ws_conv.standardize_weight.
   padding: ws_conv.PaddingRule = 'same'
   ws_epsilon: ws_conv.Epsilon = 'floor'
 
   def __post_init__(self) -> None:
-    """Rejects what no network can have."""
+    """Rejects values that no network can have.
+
+    Raises:
+      UserError: if a field is out of its range.
+    """
     activations.get(self.activation)
     whole = all(isinstance(blocks, int) and blocks > 0 for blocks in self.depth)
     if not whole or len(self.depth) != len(self.widths):
@@ -110,4 +118,4 @@ class ModelConfig:
           f'{field} is {getattr(self, field)}, expected at least 0'
         )
     if self.width <= 0:
-      raise errors.UserError(f'width is {self.width}, expected more than 0')
+      raise errors.UserError(f'width is {self.width}, expected a value above 0')

@@ -1,43 +1,40 @@
-"""Networks for inference: everything that is constant stands in the filters."""
-
-from typing import Any
+"""Folding for inference: computes constant factors into the filters, once."""
 
 from nfnets import errors
 from nfnets.layers import activations, ws_conv
-from nfnets.models import config as model_config
+from nfnets.models.config import ModelConfig
+from nfnets.models.types import Params
 
-# Convolutions whose input is no activation: gamma is not in front of them.
+# Convolutions that no activation precedes: there is no gamma to fold.
 _NOT_ACTIVATED = frozenset(('stem_conv0', 'initial_conv', 'final_conv'))
 
 
-def fold(
-  params: dict[str, dict[str, Any]], config: model_config.ModelConfig
-) -> dict[str, dict[str, Any]]:
-  """Bakes standardization, gains and gammas into plain convolutions.
+def fold(params: Params, config: ModelConfig) -> Params:
+  """Folds standardization, gains and gammas into plain convolutions.
 
-  The result is for the same model made with `folded=True`. Its logits are those
-  of the original but for rounding: within 1e-5 of their standard deviation in
-  float32 (2e-6 on F0), and the endpoints, the pooled vector among them, within
-  2e-5 of theirs. It may run on the host or inside a jitted function.
+  The result is for the same model, created with `folded=True`. The outputs
+  differ by rounding only: logits by at most 1e-5 of their standard deviation in
+  float32 (2e-6 for F0), endpoints, including the pooled vector, by at most 2e-5
+  of theirs. Works on the host and inside jitted functions.
 
   Args:
-    params: {module: {name: array}}, as `model.init` makes them.
-    config: of the model.
+    params: the parameters, as `Model.init` returns them.
+    config: the model's configuration.
 
   Returns:
-    The same without gains; arrays that are no filters are passed through.
+    The parameters without gains; all but the filters are unchanged.
 
   Raises:
-    UserError: the network is folded already, or has nothing to fold.
+    UserError: if the network is already folded or has nothing to fold.
   """
   if config.folded:
-    raise errors.UserError(f'{config.name}: is folded already')
+    raise errors.UserError(f'{config.name} is already folded')
   if not any('gain' in values for values in params.values()):
     raise errors.UserError(
-      f'{config.name}: has no standardized convolution to fold'
+      f'{config.name} has no standardized convolution to fold'
     )
   gamma = activations.get(config.activation).gamma
-  folded = {}
+  folded: Params = {}
   for module, values in params.items():
     folded[module] = values
     if 'gain' in values:

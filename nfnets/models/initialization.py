@@ -1,73 +1,78 @@
-"""Initial parameters without one compiled program per tensor.
+"""Initial parameters, all from one random draw.
 
-Haiku draws each parameter where the network first asks for it: hundreds of
-generators to compile, and the whole network runs (or is compiled) on the way.
-Here the network is only traced, to learn which parameters it has, and all of
-them are slices of one draw, in the order of their creation.
+Haiku draws each parameter where the network first uses it: this compiles
+hundreds of random generators, and runs or compiles the whole network. Here the
+network is only traced, to record its parameters; all of them are then slices of
+one draw, in the order in which the network creates them.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import haiku as hk
 import jax
 from jax import numpy as jnp
 
 from nfnets import xla
+from nfnets.models.types import Params, State
 
-Tree = dict[str, dict[str, jax.Array]]
+T = TypeVar('T')
+Init = Callable[[jax.Array, jax.Array], tuple[Params, State]]
 
 
 class _Parameter(NamedTuple):
-  """What the network asks for, once for each parameter."""
+  """A parameter as the network requests it."""
 
   module: str
   name: str
   shape: tuple[int, ...]
-  dtype: Any
-  initializer: Callable[..., jax.Array]
+  dtype: jnp.dtype
+  initializer: hk.initializers.Initializer
 
 
-def make_init(
-  forward: Callable[..., Any],
-) -> Callable[[jax.Array, jax.Array], tuple[Tree, Tree]]:
-  """Makes a network's `init`.
+def make_init(forward: Callable[[jax.Array, bool], T]) -> Init:
+  """Creates a network's `init`.
 
   Args:
-    forward: of Haiku modules, (images, is_training) -> anything.
+    forward: function of Haiku modules, (images, is_training) -> outputs.
 
   Returns:
-    (key, images) -> (params, state). The same key gives the same parameters;
-    the images' values do not matter. It can be traced.
+    (key, images) -> (params, state). Equal keys give equal parameters; the
+    values of the images have no effect. It can be traced.
   """
 
   @jax.jit
-  def init(key: jax.Array, images: jax.Array) -> tuple[Tree, Tree]:
+  def init(key: jax.Array, images: jax.Array) -> tuple[Params, State]:
     parameters: list[_Parameter] = []
 
     def create(
-      _: Any, shape: Any, dtype: Any, initializer: Any, context: Any
+      create_next: Callable[..., jax.Array],
+      shape: Sequence[int],
+      dtype: jnp.dtype,
+      initializer: hk.initializers.Initializer,
+      context: hk.GetterContext,
     ) -> jax.Array:
+      del create_next
       module, name = context.full_name.rsplit('/', 1)
       parameters.append(
         _Parameter(module, name, tuple(shape), dtype, initializer)
       )
       return jnp.zeros(shape, dtype)
 
-    def recorded(images: jax.Array) -> Any:
+    def recorded(images: jax.Array) -> T:
       with hk.custom_creator(create):
         return forward(images, True)
 
-    # Nothing uses what the network computes here, so that it is not compiled.
+    # The outputs of the network are not used, so it is traced, not compiled.
     _, state = hk.transform_with_state(recorded).init(key, images)
     return _draw_all(key, parameters), state
 
   return init
 
 
-def _draw_all(key: jax.Array, parameters: list[_Parameter]) -> Tree:
-  """The parameters: slices of one draw for each distribution, scaled."""
+def _draw_all(key: jax.Array, parameters: list[_Parameter]) -> Params:
+  """Slices and scales one draw per distribution into all parameters."""
   sizes: dict[str, int] = dict.fromkeys(_UNIT_DRAWS, 0)
   for parameter in parameters:
     if scaled := _as_scaled(parameter):
@@ -76,8 +81,9 @@ def _draw_all(key: jax.Array, parameters: list[_Parameter]) -> Tree:
     unit: _UNIT_DRAWS[unit](jax.random.fold_in(key, i), (size,))
     for i, (unit, size) in enumerate(sizes.items())
   }
+  # Otherwise XLA copies the random generator into every parameter.
   units = xla.materialize(units)
-  params: Tree = {}
+  params: Params = {}
   taken = dict.fromkeys(_UNIT_DRAWS, 0)
   for parameter in parameters:
     scaled = _as_scaled(parameter)
@@ -108,15 +114,15 @@ _UNIT_DRAWS: dict[str, Callable[..., jax.Array]] = {
     key, -2.0, 2.0, shape
   ),
 }
-# Of a unit normal cut off at -2 and 2.
+# The standard deviation of a unit normal truncated at -2 and 2.
 _TRUNCATED_STDDEV = 0.87962566103423978
 
 
 def _as_scaled(parameter: _Parameter) -> _Scaled | None:
-  """How a parameter is drawn; None if its value is constant.
+  """Returns the distribution of a parameter; None if it is constant.
 
   Raises:
-    ValueError: the initializer is not one that networks here use.
+    ValueError: if no network here uses the initializer.
   """
   initializer = parameter.initializer
   if isinstance(initializer, hk.initializers.RandomNormal):
@@ -132,7 +138,10 @@ def _as_scaled(parameter: _Parameter) -> _Scaled | None:
     return None
   unit, mode = initializer.distribution, initializer.mode
   if mode != 'fan_in' or unit not in _UNIT_DRAWS or initializer.fan_in_axes:
-    raise ValueError(f'{parameter.module}: VarianceScaling {vars(initializer)}')
+    raise ValueError(
+      f'{parameter.module}: VarianceScaling is {vars(initializer)}, expected'
+      f' fan_in and one of {", ".join(_UNIT_DRAWS)}'
+    )
   stddev = math.sqrt(initializer.scale / math.prod(parameter.shape[:-1]))
   if unit == 'truncated_normal':
     stddev /= _TRUNCATED_STDDEV

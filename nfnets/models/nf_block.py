@@ -1,4 +1,4 @@
-"""The normalizer-free bottleneck block, shared by every NF family.
+"""The normalizer-free bottleneck block of all NF families.
 
 References:
   Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -22,6 +22,8 @@ from nfnets.layers import (
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 
+# (inputs float[B, H, W, C], activated inputs) -> shortcut float[B, H', W', O]
+Shortcut = Callable[[jax.Array, jax.Array], jax.Array]
 # float[B, H, W, C] -> float[B, 1, 1, C or 1]
 Gates = Callable[[jax.Array], jax.Array]
 
@@ -37,21 +39,22 @@ def make_conv(
   gain_init: float = 1.0,
   with_bias: bool = True,
 ) -> hk.Module:
-  """A convolution by the conventions of the model.
+  """Creates a convolution by the model's conventions.
 
   Args:
-    config: of the model.
-    channels: of the output.
+    config: the model's configuration.
+    channels: number of output channels.
     kernel_size: height and width of the filters in pixels.
-    name: of the Haiku module.
+    name: the Haiku module's name.
     stride: step in pixels along both axes.
     groups: number of groups that channels are split into.
-    gain_init: initial value of the gains; a plain convolution has none.
-    with_bias: whether a plain convolution has a bias; others always have.
+    gain_init: initial value of the gains; plain convolutions have none.
+    with_bias: whether a plain convolution has a bias; a standardized one always
+      has.
 
   Returns:
-    A standardized convolution, or a plain one where the model's are folded or
-    not standardized.
+    A standardized convolution; a plain one if the model is folded or does not
+    standardize its weights.
   """
   if config.folded or not config.standardize:
     bias = 'bias' if config.standardize else 'b'
@@ -81,10 +84,16 @@ def make_conv(
 def activate(
   config: ModelConfig, inputs: jax.Array, *, last: bool = False
 ) -> jax.Array:
-  """The model's activation, with its gain unless the weights carry it.
+  """Applies the model's activation, with its gamma unless the weights have it.
 
-  No filter follows the last activation that could carry it when folded.
-  Networks without standardization have no gains.
+  Args:
+    config: the model's configuration.
+    inputs: float[B, H, W, C].
+    last: whether no convolution follows. Such an activation keeps its gamma in
+      a folded network, since there are no filters to fold it into.
+
+  Returns:
+    float[B, H, W, C]. Networks without standardization have no gammas.
   """
   activation = activations.get(config.activation)
   in_weights = config.gamma_in_weights or (config.folded and not last)
@@ -96,16 +105,16 @@ def activate(
 class NFBlock(hk.Module):
   """A pre-activation bottleneck block without normalization, figure 3.
 
-  out = shortcut + alpha * skip_gain * residual. The order of the steps in
-  `__call__` is also the order in which parameters are drawn.
+  output = shortcut + alpha * skip_gain * residual. Parameters are drawn in the
+  order in which `__call__` uses them: another order changes initial values.
   """
 
   def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
     """Creates the layers.
 
     Args:
-      config: of the model; its `block_name` names the module.
-      plan: of the block.
+      config: the model's configuration; `block_name` is the module's name.
+      plan: the block's channels, groups, stride and beta.
     """
     super().__init__(name=config.block_name)
     self.config, self.plan = config, plan
@@ -126,7 +135,7 @@ class NFBlock(hk.Module):
       name='conv2',
     )
     self.shortcut = _make_shortcut(config, plan)
-    # RegNets attend inside the bottleneck, the others to its output.
+    # RegNets have attention inside the bottleneck, other families at its end.
     self.inner_gates: Gates = _open_gates
     self.gates: Gates = _open_gates
     if config.inverted:
@@ -148,12 +157,12 @@ class NFBlock(hk.Module):
       kept: float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
 
     Returns:
-      The output float[B, H', W', out_channels] and, of the same shape, the
+      The output float[B, H', W', out_channels] and, with the same shape, the
       residual branch before stochastic depth, skip gain and alpha.
     """
     del is_training
     beta = xla.opaque(jnp.asarray(self.plan.beta, inputs.dtype))
-    # Activated first, then scaled: the order of the released weights.
+    # As in the released code, beta scales the output of the activation.
     activated = activate(self.config, inputs) * beta
     h = self.conv0(activated)
     h = self.conv1(activate(self.config, h))
@@ -162,22 +171,21 @@ class NFBlock(hk.Module):
     h = h * self.inner_gates(h)
     h = self.conv2(activate(self.config, h))
     gates = self.gates(h)
-    # One small factor, so that neither the branch nor the gradients of gain and
-    # gates take a pass over the large array for each part of it.
+    # The factors are multiplied first: they are small, and each would otherwise
+    # cost a pass over h, forward and backward.
     factor = self.config.alpha * self._skip_gain() * gates * kept
     return self.shortcut(inputs, activated) + factor * h, h * gates
 
   def _skip_gain(self) -> jax.typing.ArrayLike:
+    """Returns the learned scalar of the residual branch, or 1 without one."""
     if not self.config.skip_gain:
       return 1.0
     init = hk.initializers.Constant(self.config.skip_gain_init)
     return hk.get_parameter('skip_gain', (), init=init)
 
 
-def _make_shortcut(
-  config: ModelConfig, plan: scaling.BlockPlan
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """(inputs, activated) -> shortcut: a projection in transition blocks."""
+def _make_shortcut(config: ModelConfig, plan: scaling.BlockPlan) -> Shortcut:
+  """Creates the shortcut: a projection in transition blocks, else identity."""
   if plan.stride == 1 and plan.in_channels == plan.out_channels:
     return lambda inputs, activated: inputs
   pools = config.pool_shortcut and plan.stride > 1
@@ -194,7 +202,7 @@ def _make_shortcut(
 
 
 def _make_gates(config: ModelConfig, channels: int) -> Gates:
-  """float[B, H, W, C] -> gates float[B, 1, 1, C or 1] that keep the scale."""
+  """Creates the attention with its gain; open gates if the model has none."""
   attention = make_attention(config, channels)
   if attention is None:
     return _open_gates
@@ -202,11 +210,17 @@ def _make_gates(config: ModelConfig, channels: int) -> Gates:
 
 
 def _open_gates(h: jax.Array) -> jax.Array:
+  """Returns gates float[B, 1, 1, 1] that change nothing."""
   return jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
 
 
 def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:
-  """Makes the block's channel attention, or None if the model has none."""
+  """Creates the block's channel attention; None if the model has none.
+
+  Args:
+    config: the model's configuration.
+    channels: number of input channels.
+  """
   if config.eca:
     return squeeze_excite.EfficientChannelAttention(name='eca')
   if config.se_ratio:

@@ -31,8 +31,7 @@ NF_REGNET = ModelConfig(
   head_init=0.0,
 )
 
-# Widths (before the factor 0.75), depth, drop rate, train and test size in
-# pixels.
+# Widths before the factor 0.75, depth, drop rate, train and test size (pixels).
 _ROWS = {
   'nf_regnet_b0': ((48, 104, 208, 440), (1, 3, 6, 6), 0.2, 192, 224),
   'nf_regnet_b1': ((48, 104, 208, 440), (2, 4, 7, 7), 0.2, 224, 256),
@@ -47,7 +46,12 @@ _ROWS = {
 
 
 def with_widths(config: ModelConfig, widths: tuple[int, ...]) -> ModelConfig:
-  """The network with these widths, and stem and final width that go along."""
+  """Returns a network with other widths, and stem and final width to match.
+
+  Args:
+    config: the configuration to change.
+    widths: width of each stage, before the factor `config.width`.
+  """
   return dataclasses.replace(
     config,
     widths=widths,

@@ -1,17 +1,18 @@
-"""Normalizer-free ResNets, and SkipInit's, as rows of tables.
+"""Normalizer-free ResNets and SkipInit ResNets as rows of a table.
 
 References:
   Brock et al, `Characterizing signal propagation to close the performance gap
   in unnormalized ResNets <https://arxiv.org/abs/2101.08692>`_, 2021.
   De and Smith, `Batch Normalization Biases Residual Blocks Towards the
-  Identity Function <https://arxiv.org/abs/2002.10444>`_, 2020 (SkipInit).
+  Identity Function in Deep Networks <https://arxiv.org/abs/2002.10444>`_, 2020
+  (SkipInit).
 """
 
 import dataclasses
 
 from nfnets.models.config import ModelConfig
 
-# Blocks per stage by the number of layers that names the network.
+# Number of layers -> blocks per stage.
 DEPTHS = {
   50: (3, 4, 6, 3),
   101: (3, 4, 23, 3),

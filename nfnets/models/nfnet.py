@@ -1,4 +1,4 @@
-"""Normalizer-free networks: the trunk of every NF family, the NFNet variants.
+"""The network of all NF families, and the NFNet variants as a table.
 
 References:
   Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -17,13 +17,13 @@ from nfnets.models.config import ModelConfig
 
 
 class NFNet(trunk.Trunk):
-  """A network of `NFBlock`s: NFNets, NF-RegNets, NF-ResNets, SkipInit."""
+  """A network of `NFBlock`s: NFNet, NF-RegNet, NF-ResNet and SkipInit."""
 
   def __init__(self, config: ModelConfig):
-    """Makes the network that a record describes.
+    """Creates the layers.
 
     Args:
-      config: of the model; its family names the module.
+      config: the model's configuration; `family` is the module's name.
 
     Raises:
       UserError: if a bottleneck is narrower than one group.
@@ -39,7 +39,7 @@ class NFNet(trunk.Trunk):
   def apply_stem(
     self, images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    """Returns the first block's input and the feature map of stride 2."""
     del is_training
     h = stride_2 = self.stem[0](images)
     for conv in self.stem[1:]:
@@ -50,19 +50,19 @@ class NFNet(trunk.Trunk):
     return h, stride_2
 
   def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
-    """The last block's output to the last feature map."""
+    """Returns the last feature map, given the last block's output."""
     return inputs if self.final_conv is None else self.final_conv(inputs)
 
   def apply_final_activation(
     self, inputs: jax.Array, is_training: bool
   ) -> jax.Array:
-    """The last feature map to what is pooled."""
+    """Returns the array to pool, given the last feature map."""
     del is_training
     return nf_block.activate(self.config, inputs, last=True)
 
 
 def _make_stem(config: ModelConfig) -> list[hk.Module]:
-  """The convolutions before the first block."""
+  """Creates the convolutions before the first block."""
   width = scaling.stem_channels(config)
   if config.stem == 'deep':
     layers = ((16, 2), (32, 1), (64, 1), (width, 2))
@@ -102,7 +102,7 @@ _BASE = ModelConfig(
   final_width=3072,
 )
 
-# Depth, drop rate, train and test size (pixels), test crop.
+# Depth, drop rate, train and test size in pixels, test crop fraction.
 _ROWS = {
   'nfnet_f0': ((1, 2, 6, 3), 0.2, 192, 256, 0.9),
   'nfnet_f1': ((2, 4, 12, 6), 0.3, 224, 320, 0.91),
@@ -116,7 +116,7 @@ _ROWS = {
 
 
 def _variants() -> dict[str, ModelConfig]:
-  """F0 to F7 and the wider F0+ to F7+."""
+  """Returns F0 to F7 and the wider F0+ to F7+."""
   variants = {}
   for name, (depth, drop_rate, train_size, test_size, crop) in _ROWS.items():
     variants[name] = dataclasses.replace(

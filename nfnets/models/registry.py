@@ -1,4 +1,4 @@
-"""Every model by name."""
+"""Models by name."""
 
 import dataclasses
 import difflib
@@ -19,15 +19,13 @@ from nfnets.models import (
   resnet,
   scaling,
   timm_variants,
+  types,
 )
 from nfnets.models.config import ModelConfig
 
-Params = dict[str, dict[str, jax.Array]]
-State = dict[str, dict[str, jax.Array]]
-Endpoints = dict[str, jax.Array]
-
-
-Init = Callable[[jax.Array, jax.Array], tuple[Params, State]]
+Params = types.Params
+State = types.State
+Endpoints = types.Endpoints
 Apply = Callable[
   [Params, State, jax.Array | None, jax.Array, bool],
   tuple[tuple[jax.Array, Endpoints], State],
@@ -38,24 +36,25 @@ class Model(NamedTuple):
   """A network as pure functions.
 
   Attributes:
-    init: (key, images) -> (params, state). Float32, whatever the images.
+    init: (key, images) -> (params, state), float32.
     apply: (params, state, key, images, is_training) -> ((logits, endpoints),
-      state). images: float[B, H, W, 3], normalised; logits: float[B,
+      state). images: float[B, H, W, 3], normalized; logits: float[B,
       num_classes] in the dtype of params and images, or the pooled vector
-      float[B, C] when num_classes is 0. The key may be None outside training;
-      is_training is static under jit. State is empty except for networks with
-      batch normalization. endpoints, none of which costs anything under jit
-      unless it is read:
+      float[B, C] if num_classes is 0. The key may be None outside training;
+      is_training is static under jit. The state is empty except for networks
+      with batch normalization. Under jit, endpoints cost nothing unless they
+      are used:
         'stride_2', 'stride_4', ... 'stride_32': the last feature map of each
-          resolution, not activated, float[B, ceil(H / s), ceil(W / s), C];
-        'block_0', 'block_1', ...: every block's output;
+          resolution before its activation, float[B, ceil(H / s), ceil(W / s),
+          C];
+        'block_0', 'block_1', ...: the output of each block;
         'block_0/residual', ...: its residual branch before stochastic depth,
           skip gain and alpha, same shape as the output;
-        'pool': what the classifier sees before dropout, float[B, C].
-    config: what the model is, see `config.ModelConfig`.
+        'pool': the pooled vector before dropout, float[B, C].
+    config: the model's configuration.
   """
 
-  init: Init
+  init: initialization.Init
   apply: Apply
   config: ModelConfig
 
@@ -70,10 +69,10 @@ _VARIANTS: dict[str, ModelConfig] = {
 
 _NETWORKS = {'ResNet': resnet.ResNet, 'Fixup_ResNet': resnet.FixupResNet}
 
-# What names a model is not an option of it.
+# Fields that identify a model, and thus are not options.
 _FIXED = ('name', 'family', 'block_name', 'num_classes')
 _BATCH_NORM = ('preactivation', 'batch_norm_axis')
-# Of networks that are not made of NFBlocks.
+# Options of the families without NFBlocks.
 _RESNET = (
   *('train_size', 'test_size', 'crop_pct', 'crop_mode', 'mean', 'std'),
   *('drop_rate', 'stochdepth_rate', 'widths', 'depth', 'width', 'activation'),
@@ -82,29 +81,55 @@ _RESNET = (
 
 
 def list_models() -> list[str]:
-  """The names that `create_model` knows, in the order of the tables."""
+  """Lists the names of all models.
+
+  Returns:
+    The names that `create_model` accepts: NFNets, NF-ResNets, NF-RegNets, the
+    baselines, then the models of timm.
+
+  Example:
+    >>> import nfnets
+    >>> [name for name in nfnets.list_models() if 'nf_resnet1' in name]
+    ['nf_resnet101', 'nf_resnet152', 'timm_nf_resnet101']
+  """
   return list(_VARIANTS)
 
 
 def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
-  """Makes a model by name.
+  """Creates a model by name.
 
   Args:
     name: one of `list_models()`.
-    num_classes: 0 makes a backbone without classifier.
-    **overrides: fields of `ModelConfig` to change.
+    num_classes: number of classes; 0 creates a backbone without classifier.
+    **overrides: fields of `ModelConfig` to change, such as `width` or
+      `activation`.
 
   Returns:
-    The model; nothing is computed before `init` or `apply`.
+    The model, as pure functions. Nothing is computed before they are called.
 
   Raises:
-    UserError: for an unknown name or override (with the nearest known one) or
-      a combination that no network can have.
+    UserError: if the name or an override is unknown (the message suggests the
+      nearest known one), or if no network can have these values.
+
+  Example:
+    >>> import jax
+    >>> import nfnets
+    >>> model = nfnets.create_model(
+    ...   'nf_resnet50', num_classes=10, width=0.5, depth=(1, 1, 1, 1)
+    ... )
+    >>> images = jax.numpy.ones((2, 64, 64, 3))
+    >>> params, state = model.init(jax.random.key(0), images)
+    >>> apply = jax.jit(model.apply, static_argnames='is_training')
+    >>> (logits, endpoints), state = apply(
+    ...   params, state, None, images, is_training=False
+    ... )
+    >>> logits.shape, endpoints['stride_8'].shape
+    ((2, 10), (2, 8, 8, 64))
   """
   if name not in _VARIANTS:
     raise errors.UserError(
-      f'no model is called {name!r}{_hint(name, list_models())}; '
-      'list_models() has all names'
+      f'no model is named {name!r}{_hint(name, list_models())}; '
+      'list_models() lists all names'
     )
   options = _options(_VARIANTS[name].family)
   for option in overrides:
@@ -113,7 +138,7 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
         f'{name} has no option {option!r}{_hint(option, options)}; '
         f'options: {", ".join(options)}'
       )
-  # A config file's sequences are lists.
+  # Configuration files have lists, records have tuples.
   values: dict[str, Any] = {
     option: tuple(value) if isinstance(value, list) else value
     for option, value in overrides.items()
@@ -126,18 +151,18 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
 
 
 def folded(model: Model) -> tuple[Model, Callable[[Params], Params]]:
-  """The network with its constants baked into plain convolutions.
+  """Returns the model with its constant factors folded into the filters.
 
-  It saves a pass over all weights each time that it is applied; see
-  `folding.fold` for how near its logits are.
+  A folded network does not standardize all weights whenever it is applied. See
+  `folding.fold` for the accuracy of its outputs.
 
   Args:
-    model: the network.
+    model: the model.
 
   Returns:
-    The folded network, and what makes its parameters of those of `model`, a
-    differentiable function. The model itself and the identity where there is
-    nothing to fold.
+    The folded model, and a differentiable function that converts the model's
+    parameters to the folded model's. If there is nothing to fold: the model
+    itself and the identity.
   """
   if model.config.folded or not model.config.standardize:
     return model, lambda params: params
@@ -146,19 +171,23 @@ def folded(model: Model) -> tuple[Model, Callable[[Params], Params]]:
 
 
 def for_inference(model: Model, params: Params) -> tuple[Model, Params]:
-  """`folded` model and parameters; those given where there is nothing to fold.
+  """Folds a model and its parameters.
 
   Args:
-    model: the network.
+    model: the model.
     params: its parameters.
+
+  Returns:
+    The folded model and parameters, or the arguments if there is nothing to
+    fold.
   """
   other, fold = folded(model)
-  # One program: a step by itself would be compiled for each shape of filter.
+  # Jitted as one program: otherwise JAX compiles one for each filter shape.
   return (model, params) if other is model else (other, jax.jit(fold)(params))
 
 
 def _build(config: ModelConfig) -> Model:
-  """Turns the Haiku module into pure functions."""
+  """Transforms the network's Haiku modules into pure functions."""
 
   def forward(
     images: jax.Array, is_training: bool
@@ -167,12 +196,11 @@ def _build(config: ModelConfig) -> Model:
 
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
-
   return Model(initialization.make_init(forward), network.apply, config)
 
 
 def _options(family: str) -> list[str]:
-  """The fields of the config that mean something to a family."""
+  """Returns the configuration fields that a family uses."""
   if family == 'ResNet':
     return [*_RESNET, 'se_ratio', 'se_divisor', *_BATCH_NORM]
   if family == 'Fixup_ResNet':
@@ -182,6 +210,6 @@ def _options(family: str) -> list[str]:
 
 
 def _hint(name: str, known: list[str]) -> str:
-  """', did you mean ...?' for the nearest known name, if one is near."""
+  """Returns ', did you mean ...?' if a known name is similar, else ''."""
   near = difflib.get_close_matches(name, known, n=1)
   return f', did you mean {near[0]!r}?' if near else ''

@@ -1,11 +1,12 @@
-"""Baselines with batch normalization and with Fixup.
+"""Baselines: ResNets with batch normalization and with Fixup.
 
 References:
+  He et al, `Deep Residual Learning for Image Recognition
+  <https://arxiv.org/abs/1512.03385>`_, 2016 (v1).
   He et al, `Identity Mappings in Deep Residual Networks
-  <https://arxiv.org/abs/1603.05027>`_, 2016 (v2) and `Deep Residual Learning
-  for Image Recognition <https://arxiv.org/abs/1512.03385>`_, 2016 (v1).
-  Zhang et al, `Fixup Initialization <https://arxiv.org/abs/1901.09321>`_, 2019,
-  section 4 and figure 1.
+  <https://arxiv.org/abs/1603.05027>`_, 2016 (v2).
+  Zhang et al, `Fixup Initialization: Residual Learning Without Normalization
+  <https://arxiv.org/abs/1901.09321>`_, 2019, section 4 and figure 1.
 """
 
 import dataclasses
@@ -21,29 +22,31 @@ from nfnets.models.config import ModelConfig
 
 
 class BatchNorm(hk.BatchNorm):
-  """Batch normalization, computed in float32 whatever the inputs are.
+  """Batch normalization, always computed in float32.
 
-  Running averages of mean and variance decay by 0.9 a step, as published.
+  The running averages of mean and variance have a decay rate of 0.9 per step,
+  as published.
   """
 
   def __init__(self, config: ModelConfig, name: str):
-    """Makes the layer.
+    """Creates the layer.
 
     Args:
-      config: of the model: the axis over which devices average.
-      name: of the Haiku module.
+      config: the model's configuration; devices average over its
+        `batch_norm_axis`.
+      name: the Haiku module's name.
     """
     super().__init__(
       create_scale=True,
       create_offset=True,
       decay_rate=0.9,
-      # Parameters are made outside of any pmap.
+      # Parameters are created outside of any pmap.
       cross_replica_axis=None if hk.running_init() else config.batch_norm_axis,
       name=name,
     )
 
   def __call__(self, inputs: jax.Array, is_training: bool) -> jax.Array:
-    """float[B, H, W, C] to the same shape and dtype."""
+    """Normalizes float[B, H, W, C] to the same shape and dtype."""
     outputs = super().__call__(inputs.astype(jnp.float32), is_training)
     return outputs.astype(inputs.dtype)
 
@@ -52,11 +55,11 @@ class ResBlock(hk.Module):
   """A bottleneck block with batch normalization, v2 or v1."""
 
   def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
-    """Makes the block.
+    """Creates the layers.
 
     Args:
-      config: of the model: whether activations come first (v2).
-      plan: of the block.
+      config: the model's configuration; `preactivation` selects v2.
+      plan: the block's channels and stride.
     """
     version = 2 if config.preactivation else 1
     super().__init__(name=f'{config.block_name}_v{version}')
@@ -76,9 +79,9 @@ class ResBlock(hk.Module):
     is_training: bool,
     kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, C] to the output and its residual branch.
+    """Applies the block, see `nf_block.NFBlock.__call__`.
 
-    `kept` is float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
+    In training, normalization uses the batch's own mean and variance.
     """
     shortcut = h = inputs
     for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -93,7 +96,7 @@ class ResBlock(hk.Module):
     if self.conv_shortcut is not None and self.shortcut_norm is not None:
       shortcut = self.shortcut_norm(self.conv_shortcut(inputs), is_training)
     if self.attention is not None:
-      h = h * self.attention(h)  # not doubled: normalization sets the scale
+      h = h * self.attention(h)  # without gain: normalization sets the scale
     outputs = shortcut + h * kept
     if not self.config.preactivation:
       outputs = self.activation(outputs)
@@ -104,7 +107,7 @@ class ResNet(trunk.Trunk):
   """A ResNet with batch normalization."""
 
   def __init__(self, config: ModelConfig):
-    """Makes the network that a record describes."""
+    """Creates the layers."""
     super().__init__(config, ResBlock)
     self.activation = activations.get(config.activation).function
     self.initial_conv = _stem_conv(config)
@@ -114,7 +117,7 @@ class ResNet(trunk.Trunk):
   def apply_stem(
     self, images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    """Returns the first block's input and the feature map of stride 2."""
     h = self.initial_conv(images)
     if not self.config.preactivation:
       h = self.activation(self.norm(h, is_training))
@@ -123,21 +126,22 @@ class ResNet(trunk.Trunk):
   def apply_final_activation(
     self, inputs: jax.Array, is_training: bool
   ) -> jax.Array:
-    """The last feature map to what is pooled."""
+    """Returns the array to pool, given the last feature map."""
     if not self.config.preactivation:
       return inputs
     return self.activation(self.norm(inputs, is_training))
 
 
 class FixupBlock(hk.Module):
-  """A bottleneck block that scalar biases and a scale keep trainable."""
+  """A bottleneck block with scalar biases and a scale, by Fixup's rules."""
 
   def __init__(self, config: ModelConfig, plan: scaling.BlockPlan):
-    """Makes the block.
+    """Creates the layers.
 
     Args:
-      config: of the model; its number of blocks scales the initial filters.
-      plan: of the block.
+      config: the model's configuration; its number of blocks scales the initial
+        filters.
+      plan: the block's channels and stride.
     """
     super().__init__(name=config.block_name)
     self.plan = plan
@@ -158,10 +162,7 @@ class FixupBlock(hk.Module):
     is_training: bool,
     kept: jax.typing.ArrayLike = 1.0,
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, C] to the output and its residual branch.
-
-    `kept` is float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
-    """
+    """Applies the block, see `nf_block.NFBlock.__call__`."""
     del is_training
     shifted = inputs + _scalar('bias1a')
     h = self.convs[0](shifted)
@@ -177,10 +178,10 @@ class FixupBlock(hk.Module):
 
 
 class FixupResNet(trunk.Trunk):
-  """A ResNet without normalization, started by Fixup's rules."""
+  """A ResNet without normalization, initialized by Fixup's rules."""
 
   def __init__(self, config: ModelConfig):
-    """Makes the network that a record describes."""
+    """Creates the layers."""
     super().__init__(config, FixupBlock)
     self.activation = activations.get(config.activation).function
     self.initial_conv = _stem_conv(
@@ -190,27 +191,28 @@ class FixupResNet(trunk.Trunk):
   def apply_stem(
     self, images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    """Returns the first block's input and the feature map of stride 2."""
     del is_training
     h = self.activation(self.initial_conv(images) + _scalar('bias1'))
     return pooling.max_pool(h, self.config.padding), h
 
   def shift_pool(self, pool: jax.Array) -> jax.Array:
-    """The pooled vector to the classifier's input."""
+    """Returns the classifier's input, given the pooled vector."""
     return pool + _scalar('bias2')
 
 
 def _scalar(name: str, value: float = 0.0) -> jax.Array:
-  """A parameter of shape ()."""
+  """Returns a parameter of shape ()."""
   return hk.get_parameter(name, (), init=hk.initializers.Constant(value))
 
 
 def _fan_out_normal(
   channels: int, kernel_size: int, config: ModelConfig | None = None
 ) -> hk.initializers.Initializer:
-  """He's normal distribution by fan-out, with Fixup's factor in a branch.
+  """Returns He's normal initializer by fan-out, with Fixup's factor.
 
-  The factor for m = 3 convolutions a branch is blocks^(-1 / (2m - 2)).
+  Residual branches of m = 3 convolutions have the factor
+  blocks^(-1 / (2m - 2)); without a config the factor is 1.
   """
   factor = 1.0 if config is None else sum(config.depth) ** -0.25
   fan_out = channels * kernel_size**2
@@ -233,7 +235,7 @@ def _stem_conv(
 def _bottleneck_convs(
   plan: scaling.BlockPlan, *w_inits: hk.initializers.Initializer
 ) -> list[plain_conv.PlainConv2D]:
-  """The 1x1, 3x3 and 1x1 convolutions of a branch, without biases."""
+  """Creates the 1x1, 3x3 and 1x1 convolutions of a branch, without biases."""
   shapes = (
     (plan.bottleneck, 1, 1),
     (plan.bottleneck, 3, plan.stride),
@@ -255,7 +257,7 @@ def _bottleneck_convs(
 def _shortcut_conv(
   plan: scaling.BlockPlan, w_init: hk.initializers.Initializer | None = None
 ) -> plain_conv.PlainConv2D | None:
-  """The strided 1x1 convolution of a transition, None elsewhere."""
+  """Creates the 1x1 convolution of a transition block; None for others."""
   if plan.stride == 1 and plan.in_channels == plan.out_channels:
     return None
   return plain_conv.PlainConv2D(

@@ -1,4 +1,4 @@
-"""Arithmetic shared by all families: plain Python, no arrays."""
+"""Channels, groups and factors of every block, in plain Python."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from nfnets.models.config import ModelConfig
 
 
 class BlockPlan(NamedTuple):
-  """Where a block stands and how wide it is.
+  """The dimensions and the input scale of a block.
 
   Attributes:
-    in_channels: of its input.
-    out_channels: of its output.
-    bottleneck: channels between its first and last convolution.
-    groups: of its 3x3 convolutions.
+    in_channels: number of input channels.
+    out_channels: number of output channels.
+    bottleneck: channels between the first and the last convolution.
+    groups: number of groups of the 3x3 convolutions.
     stride: 1, or 2 to halve height and width.
-    beta: 1 / the expected standard deviation of its input.
+    beta: 1 / expected standard deviation of the input.
   """
 
   in_channels: int
@@ -29,13 +29,13 @@ class BlockPlan(NamedTuple):
 
 
 def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
-  """Every block of every stage.
+  """Plans the blocks of a model.
 
   Args:
-    config: of the model.
+    config: the model's configuration.
 
   Returns:
-    One list per stage.
+    One list of blocks per stage.
 
   Raises:
     UserError: if a bottleneck is narrower than one group.
@@ -55,21 +55,14 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
       halves = block == 0 and (stage > 0 or config.stem == '3x3')
       stride = 2 if halves else 1
       stages[-1].append(
-        BlockPlan(
-          channels,
-          width,
-          bottleneck,
-          groups,
-          stride,
-          next(factors),
-        )
+        BlockPlan(channels, width, bottleneck, groups, stride, next(factors))
       )
       channels = width
   return stages
 
 
 def stage_channels(config: ModelConfig) -> list[int]:
-  """Output channels of every stage."""
+  """Returns the number of output channels of each stage."""
   return [
     round_channels(width * config.width, config.channel_divisor)
     for width in config.widths
@@ -77,22 +70,20 @@ def stage_channels(config: ModelConfig) -> list[int]:
 
 
 def stem_channels(config: ModelConfig) -> int:
-  """Output channels of the stem."""
+  """Returns the number of output channels of the stem."""
   scale = 1.0 if config.stem == 'deep' else config.width
   return round_channels(config.stem_width * scale, config.channel_divisor)
 
 
 def final_channels(config: ModelConfig) -> int:
-  """Output channels of the last 1x1 convolution, 0 if there is none."""
-  if not config.final_width:
-    return 0
+  """Returns the number of output channels of the last 1x1 convolution."""
   return round_channels(
     config.final_width * config.width, config.channel_divisor
   )
 
 
 def _bottleneck(config: ModelConfig, channels: float) -> tuple[int, int]:
-  """Width and groups of a bottleneck that should have so many channels."""
+  """Returns width and groups of a bottleneck of about `channels` channels."""
   width = round_channels(channels, config.channel_divisor)
   if not config.group_size:
     return width, 1
@@ -101,11 +92,11 @@ def _bottleneck(config: ModelConfig, channels: float) -> tuple[int, int]:
 
 
 def betas(depth: Sequence[int], alpha: float) -> list[float]:
-  """1 / the standard deviation that each block's input is expected to have.
+  """Returns 1 / the expected standard deviation of each block's input.
 
-  The variance starts at 1 and grows by alpha squared in every block; in a
-  stage's first block the shortcut is a convolution of the normalised signal,
-  so that the variance falls back to 1 before it grows.
+  The variance starts at 1, and each block adds alpha squared to it. In the
+  first block of a stage the shortcut is a convolution of the normalized signal,
+  which resets the variance to 1 before the block adds to it.
 
   Args:
     depth: blocks per stage.
@@ -115,8 +106,9 @@ def betas(depth: Sequence[int], alpha: float) -> list[float]:
     One factor per block, in order.
 
   References:
-    Brock et al, `arXiv 2101.08692 <https://arxiv.org/abs/2101.08692>`_,
-    section 3.
+    Brock et al, `Characterizing signal propagation to close the performance gap
+    in unnormalized ResNets <https://arxiv.org/abs/2101.08692>`_, 2021, section
+    3.
   """
   factors, variance = [], 1.0
   for blocks in depth:
@@ -127,51 +119,62 @@ def betas(depth: Sequence[int], alpha: float) -> list[float]:
 
 
 def stochastic_depth_rates(rate: float, num_blocks: int) -> list[float]:
-  """Drop rates that rise linearly: rate * i / num_blocks for block i.
+  """Returns drop rates that rise linearly: rate * i / num_blocks for block i.
 
-  The last block gets rate * (num_blocks - 1) / num_blocks, as published.
+  The last block has rate * (num_blocks - 1) / num_blocks, as published.
   """
   return [rate * block / num_blocks for block in range(num_blocks)]
 
 
 def round_channels(channels: float, divisor: int) -> int:
-  """Channels as an integer: truncated, or rounded to multiples of a divisor.
+  """Rounds a number of channels to an integer.
 
   Args:
-    channels: wanted.
-    divisor: 1 truncates (the published networks). More rounds to the nearest
-      multiple, at least one, and up where that would lose over 10% (timm).
+    channels: the exact number.
+    divisor: 1 truncates, as in the published networks. A larger one rounds to
+      its nearest positive multiple, or to the next one if over 10% of the
+      channels would be lost, as in timm.
 
   Returns:
-    Number of channels, at least 1.
+    An integer of at least 1.
   """
   if divisor == 1:
     return max(1, int(channels))
-  rounded = nearest_multiple(channels, divisor)
+  rounded = _nearest_multiple(channels, divisor)
   return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def nearest_multiple(channels: float, divisor: int) -> int:
-  """The multiple of the divisor nearest to channels (halves up), at least 1."""
+def _nearest_multiple(channels: float, divisor: int) -> int:
+  """Returns the nearest positive multiple of the divisor; halves round up."""
   return max(divisor, int(channels + divisor / 2) // divisor * divisor)
 
 
 def hidden_channels(channels: int, ratio: float, divisor: int) -> int:
-  """Width inside squeeze-excite: channels * ratio as an integer, at least 1."""
+  """Returns the width inside squeeze-excite.
+
+  Args:
+    channels: number of input channels.
+    ratio: hidden / input channels.
+    divisor: 1 truncates channels * ratio; a larger one rounds to its nearest
+      positive multiple.
+
+  Returns:
+    An integer of at least 1.
+  """
   if divisor == 1:
     return max(1, int(channels * ratio))
-  return nearest_multiple(channels * ratio, divisor)
+  return _nearest_multiple(channels * ratio, divisor)
 
 
 def group_count(bottleneck: int, group_size: int) -> int:
-  """Number of whole groups in a bottleneck.
+  """Returns the number of whole groups in a bottleneck.
 
   Args:
-    bottleneck: channels wanted.
+    bottleneck: number of channels before rounding down to whole groups.
     group_size: channels per group.
 
   Returns:
-    At least 1; the bottleneck's width becomes count * group_size.
+    A count of at least 1; the bottleneck gets count * group_size channels.
 
   Raises:
     UserError: if the bottleneck is narrower than one group.

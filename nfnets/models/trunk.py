@@ -1,8 +1,6 @@
-"""What all families share: stem, stages of blocks, head."""
+"""The structure of all families: stem, stages of blocks, classifier."""
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import haiku as hk
 import jax
@@ -11,8 +9,7 @@ from jax import numpy as jnp
 from nfnets.layers import stochastic_depth
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
-
-Endpoints = dict[str, jax.Array]
+from nfnets.models.types import Endpoints
 
 # (inputs, is_training, kept) -> (outputs, residual branch)
 Block = Callable[
@@ -21,18 +18,18 @@ Block = Callable[
 
 
 class Trunk(hk.Module):
-  """Images to logits; a family says what its stem, blocks and ends are."""
+  """Maps images to logits; subclasses define stem, blocks and last layers."""
 
   def __init__(
     self,
     config: ModelConfig,
-    make_block: Callable[[ModelConfig, scaling.BlockPlan], Any],
+    make_block: Callable[[ModelConfig, scaling.BlockPlan], Block],
   ):
-    """Makes stages and classifier.
+    """Creates the stages and the classifier.
 
     Args:
-      config: of the model; its family names the module.
-      make_block: makes the block that a plan describes.
+      config: the model's configuration; `family` is the module's name.
+      make_block: creates a block from its plan.
     """
     super().__init__(name=config.family)
     self.config = config
@@ -54,23 +51,23 @@ class Trunk(hk.Module):
     """Applies the network.
 
     Args:
-      images: float[B, H, W, 3], normalised.
-      is_training: whether dropout and stochastic depth act, and batch
-        normalization uses the batch.
+      images: float[B, H, W, 3], normalized.
+      is_training: whether to apply dropout and stochastic depth, and to use the
+        batch's own statistics in batch normalization.
 
     Returns:
-      Logits float[B, num_classes], or the pooled vector for a backbone, and
-      the endpoints (see `registry.Model`).
+      Logits float[B, num_classes], or the pooled vector float[B, C] of a
+      backbone, and the endpoints (see `registry.Model`).
     """
-    kept = iter(self._draw_kept(images, is_training))
+    kept = self._draw_kept(images, is_training)
     h, stride_2 = self.apply_stem(images, is_training)
     endpoints = {'stride_2': stride_2}
-    blocks = itertools.count()
+    block = 0
     for stage, layers in enumerate(self.stages):
       for layer in layers:
-        h, residual = self._apply_block(layer, h, is_training, next(kept))
-        name = f'block_{next(blocks)}'
-        endpoints |= {name: h, f'{name}/residual': residual}
+        h, residual = self._apply_block(layer, h, is_training, kept[block])
+        endpoints |= {f'block_{block}': h, f'block_{block}/residual': residual}
+        block += 1
       if stage == len(self.stages) - 1:
         h = self.apply_final_conv(h)
       endpoints[f'stride_{4 * 2**stage}'] = h
@@ -85,28 +82,33 @@ class Trunk(hk.Module):
   def apply_stem(
     self, images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """float[B, H, W, 3] to the first block's input and the stride-2 map."""
+    """Returns the first block's input and the feature map of stride 2.
+
+    Args:
+      images: float[B, H, W, 3], normalized.
+      is_training: see `__call__`.
+    """
     raise NotImplementedError
 
   def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
-    """The last block's output to the last feature map."""
+    """Returns the last feature map, given the last block's output."""
     return inputs
 
   def apply_final_activation(
     self, inputs: jax.Array, is_training: bool
   ) -> jax.Array:
-    """The last feature map to what is pooled."""
+    """Returns the array to pool, given the last feature map."""
     del is_training
     return inputs
 
   def shift_pool(self, pool: jax.Array) -> jax.Array:
-    """The pooled vector to the classifier's input."""
+    """Returns the classifier's input, given the pooled vector."""
     return pool
 
   def _draw_kept(
     self, images: jax.Array, is_training: bool
   ) -> Sequence[jax.typing.ArrayLike]:
-    """For each block, which images keep its branch (see `draw_kept`)."""
+    """Draws each block's `kept` (see `stochastic_depth.draw_kept`)."""
     count = sum(self.config.depth)
     if not is_training or not self.config.stochdepth_rate:
       return [1.0] * count
@@ -122,7 +124,7 @@ class Trunk(hk.Module):
     is_training: bool,
     kept: jax.typing.ArrayLike,
   ) -> tuple[jax.Array, jax.Array]:
-    """The block's output and residual branch, recomputed if asked for."""
+    """Applies a block; with `remat` the gradient recomputes it."""
 
     def apply(h: jax.Array) -> tuple[jax.Array, jax.Array]:
       return layer(h, is_training, kept)

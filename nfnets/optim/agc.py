@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping: each unit's gradient against its weights."""
+"""Adaptive gradient clipping: limits gradients relative to their weights."""
 
 import functools
 from typing import NamedTuple
@@ -10,37 +10,35 @@ import optax
 from nfnets import xla
 from nfnets.optim import masks
 
-# Axes that one unit spans, by the rank of its parameter. Weights keep their
-# output channels last: linear [in, out], convolutions [..., in, out]. A scalar
-# (skip gain) or a vector (gain, bias) is one unit as a whole.
+# Rank of a parameter -> axes of one unit. Output channels are last: linear
+# [in, out], convolution [..., in, out]. A scalar or a vector is a single unit.
 UNIT_AXES = {0: (), 1: (0,), 2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
-# Avoids 0 / 0; the square of a norm this small never exceeds its limit.
+# Avoids 0 / 0. Gradients this small are within the limit of any usual setting.
 _MIN_SQUARE = 1e-12
 
 
 class AdaptiveGradClipState(NamedTuple):
-  """What the last update did.
+  """Statistics of the last update.
 
   Attributes:
-    clipped: float32[], the fraction of units, among those that the mask
-      selects, whose gradient was scaled down.
+    clipped: float32[], the fraction of the units selected by the mask that had
+      their gradient scaled down.
   """
 
   clipped: jax.Array
 
 
 def unitwise_norm(x: jax.Array) -> jax.Array:
-  """Computes the L2 norm of every unit of a parameter or of its gradient.
+  """Computes the L2 norm of every unit of a parameter or its gradient.
 
   Args:
-    x: float or complex, [], [n], [in, out] or [..., in, out] with one to three
-      spatial axes.
+    x: float or complex array of rank 0 to 5.
 
   Returns:
-    float32 or wider, with the axes of each unit kept as 1 (`UNIT_AXES`).
+    float32 or wider, with axes of a unit (`UNIT_AXES`) reduced to size 1.
 
   Raises:
-    ValueError: the rank is above 5, for which no units are defined.
+    ValueError: if the rank is above 5, for which no units are defined.
   """
   return jnp.sqrt(_unitwise_square(x))
 
@@ -48,7 +46,7 @@ def unitwise_norm(x: jax.Array) -> jax.Array:
 def _unitwise_square(x: jax.Array) -> jax.Array:
   if x.ndim not in UNIT_AXES:
     raise ValueError(
-      f'no unit axes are known for a parameter of shape {x.shape}: '
+      f'no unit axes are defined for a parameter of shape {x.shape}: '
       f'rank {x.ndim} is not in 0 ... {max(UNIT_AXES)}'
     )
   parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
@@ -60,15 +58,20 @@ def _unitwise_square(x: jax.Array) -> jax.Array:
 def clip_scale(
   grad: jax.Array, weight: jax.Array, clipping: jax.Array, eps: jax.Array
 ) -> jax.Array:
-  """Computes min(1, clipping * max(|W|, eps) / |G|), equation 3, per unit.
+  """Computes min(1, clipping * max(|W|, eps) / |G|) per unit, equation 3.
+
+  Args:
+    grad: gradient G of a parameter.
+    weight: its weights W, same shape.
+    clipping: largest |G| / |W|.
+    eps: smallest |W| that counts.
 
   Returns:
-    The factor of every unit's gradient, shaped as `unitwise_norm(grad)`; NaN
-    where the norm of the gradient is NaN.
+    The factor of each unit, shaped as `unitwise_norm(grad)`; NaN where |G| is.
   """
   square = _unitwise_square(grad)
   limit = clipping**2 * jnp.maximum(_unitwise_square(weight), eps**2)
-  # Roots before the quotient: that of the squares underflows at huge gradients.
+  # The quotient of the squares would underflow for huge gradients.
   scale = jnp.sqrt(limit) / jnp.sqrt(jnp.maximum(square, _MIN_SQUARE))
   return jnp.where(square <= limit, 1.0, scale)
 
@@ -78,32 +81,33 @@ def adaptive_grad_clip(
   eps: jax.typing.ArrayLike = 1e-3,
   mask: masks.Mask | None = None,
 ) -> optax.GradientTransformation:
-  """Clips each unit's gradient to a fraction of the norm of its weights.
+  """Clips each unit's gradient to a multiple of the norm of its weights.
 
-  A unit with gradient G and weights W is scaled by clipping * max(|W|, eps) /
-  |G| where that is below 1. Zero gradients stay zero; gradients that are not
-  finite stay not finite. `clipping` and `eps` may be traced, as inside
-  `optax.inject_hyperparams` (static_args=('mask',) if there is a mask).
+  The gradient G of a unit with weights W is multiplied by clipping *
+  max(|W|, eps) / |G| if this is below 1. Zero gradients stay zero, gradients
+  that are not finite stay so, complex ones are clipped by their modulus.
+  `clipping` and `eps` may be traced, as by `optax.inject_hyperparams` (which
+  needs static_args=('mask',) for a mask).
 
-  Equal to `optax.adaptive_grad_clip` but for three differences on purpose: a
-  rank-3 parameter is a 1-D convolution [width, in, out] whose units are its
-  filters; axes of size 1 count, so that a (1, C) matrix has C units as a (2, C)
-  matrix does; and norms are computed in float32 or wider.
+  Differs from `optax.adaptive_grad_clip` in three ways: a rank-3 parameter is a
+  1-D convolution [width, in, out], with one unit per filter; axes of size 1
+  count, so a (1, C) matrix has C units as a (2, C) matrix has; norms are
+  computed in float32 or wider.
 
   Args:
-    clipping: lambda, the largest |G| / |W|; 0.01 for batches of 1024 to 4096
-      with SGD, larger values for smaller batches.
-    eps: the smallest |W| that counts. A gain that starts at 0 gets gradients of
-      at most clipping * eps until it exceeds `eps`.
-    mask: pytree of bool like the parameters (or a function from the parameters
-      to one), True where gradients are clipped. None clips all.
+    clipping: largest |G| / |W|, the paper's lambda: 0.01 for SGD with batches
+      of 1024 to 4096 images, larger for smaller batches.
+    eps: smallest |W| that counts. The gradient of a gain that starts at 0 is at
+      most clipping * eps until the gain exceeds `eps`.
+    mask: pytree of bool like the parameters, or a function from the parameters
+      to one: True where gradients are clipped. None clips all.
 
   Returns:
     A transformation whose state is `AdaptiveGradClipState`.
 
   Raises:
-    ValueError: `clipping` or `eps` is not positive; in `update`, the parameters
-      are missing or one has a rank above 5.
+    ValueError: if `clipping` or `eps` is not positive; in `update`, if the
+      parameters are missing or one has a rank above 5.
 
   References:
     Brock et al, `High-Performance Large-Scale Image Recognition Without

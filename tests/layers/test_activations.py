@@ -9,7 +9,7 @@ from nfnets.analysis import signal_propagation
 from nfnets.layers import activations
 from tests import helpers
 
-# The published gammas are sampled estimates: this far off at most.
+# Largest relative error of the published gammas, which are sampled estimates.
 SAMPLING_ERROR = 1e-3
 
 

@@ -27,7 +27,7 @@ def test_average_pool_does_not_count_padding(size):
 
 @pytest.mark.parametrize('size', [6, 7])
 @pytest.mark.parametrize('padding', ['same', 'symmetric'])
-def test_max_pool_by_its_padding(size, padding):
+def test_max_pool_with_either_padding(size, padding):
   x = -1.0 - np.random.default_rng(0).random((1, size, size, 2))
   before = 0 if padding == 'same' and size % 2 == 0 else 1
   half = (size + 1) // 2

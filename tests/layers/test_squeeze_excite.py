@@ -16,7 +16,7 @@ def _inputs(channels=8):
   return jax.random.normal(jax.random.key(0), (2, 5, 4, channels)) + 0.5
 
 
-def test_squeeze_excite_is_its_formula():
+def test_squeeze_excite_equals_its_formula():
   layer = hk.transform(
     lambda x: squeeze_excite.SqueezeExcite(8, 3, name='se')(x)
   )
@@ -42,11 +42,11 @@ def test_squeeze_excite_is_its_formula():
   [(8, 3), (64, 3), (256, 5), (512, 5), (1024, 5), (1536, 5), (2048, 7)],
 )
 def test_eca_kernel_sizes(channels, size):
-  # Measured in timm 1.0.31, which the tables of its models follow.
+  # Measured in timm 1.0.31.
   assert squeeze_excite.eca_kernel_size(channels) == size
 
 
-def test_eca_filters_along_the_channels():
+def test_eca_is_a_filter_along_the_channels():
   layer = hk.transform(
     lambda x: squeeze_excite.EfficientChannelAttention(name='eca')(x)
   )

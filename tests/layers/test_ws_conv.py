@@ -22,7 +22,7 @@ def test_filters_have_zero_sum_and_unit_norm(shape):
   np.testing.assert_allclose(norms, 1.0, rtol=helpers.RTOL_REDUCTION)
 
 
-def test_scale_and_shift_of_the_weight_do_not_matter():
+def test_scale_and_shift_of_the_weight_have_no_effect():
   weight, gain = _weight(), jnp.linspace(0.5, 1.5, 16)
   chex.assert_trees_all_close(
     ws_conv.standardize_weight(weight * 7.0 + 2.0, gain),
@@ -32,14 +32,14 @@ def test_scale_and_shift_of_the_weight_do_not_matter():
   )
 
 
-def test_floor_acts_below_it_only():
+def test_variances_below_the_floor_are_replaced_by_it():
   weight = _weight(scale=1e-3, shift=0.0)
   fan_in = 3 * 3 * 8
-  centred = np.asarray(weight) - np.asarray(weight).mean((0, 1, 2))
+  centered = np.asarray(weight) - np.asarray(weight).mean((0, 1, 2))
   assert np.all(np.var(weight, (0, 1, 2)) * fan_in < 1e-4)
   np.testing.assert_allclose(
     ws_conv.standardize_weight(weight, jnp.ones(16)),
-    centred / 1e-2,
+    centered / 1e-2,
     rtol=1e-4,
     atol=1e-6,
   )
@@ -59,7 +59,7 @@ def test_additive_epsilon_is_timms():
   )
 
 
-def test_unknown_rules_are_shown():
+def test_an_unknown_rule_is_shown():
   with pytest.raises(ValueError, match="'none'"):
     ws_conv.standardize_weight(_weight(), jnp.ones(16), epsilon='none')
   with pytest.raises(ValueError, match="'valid'"):
@@ -96,9 +96,8 @@ def test_a_unit_gaussian_keeps_its_variance():
 
 @pytest.mark.parametrize('size', [8, 9])
 @pytest.mark.parametrize('padding', ['same', 'symmetric'])
-def test_where_a_stride_of_two_looks(size, padding):
-  # A filter that is standardized to its centre's neighbourhood: the outputs'
-  # positions follow from a single bright pixel.
+def test_positions_that_a_stride_of_two_covers(size, padding):
+  # The response to a single bright pixel shows which inputs an output covers.
   pixel = 2
   x = jnp.zeros((1, size, size, 1)).at[0, pixel, pixel, 0].set(1.0)
   params, outputs = _apply(
@@ -106,11 +105,11 @@ def test_where_a_stride_of_two_looks(size, padding):
   )
   kernel = ws_conv.standardize_weight(params['conv']['w'], jnp.ones(1))
   before = 0 if padding == 'same' and size % 2 == 0 else 1
-  # Output i covers inputs 2i - before .. 2i - before + 2.
-  centre = outputs[0, 1, 1, 0]
+  # Output i covers inputs 2i - before to 2i - before + 2.
+  response = outputs[0, 1, 1, 0]
   offset = pixel - (2 - before)
   np.testing.assert_allclose(
-    centre, kernel[offset, offset, 0, 0], rtol=helpers.RTOL_REDUCTION
+    response, kernel[offset, offset, 0, 0], rtol=helpers.RTOL_REDUCTION
   )
   assert outputs.shape[1] == (size + 1) // 2
 
@@ -130,49 +129,3 @@ def test_bfloat16_in_and_out():
   params = layer.init(jax.random.key(0), x)
   params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
   assert layer.apply(params, None, x).dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize('epsilon', ['floor', 'additive'])
-@pytest.mark.parametrize('scale', [1.0, 1e-4], ids=['wide', 'below the floor'])
-def test_derivative_is_that_of_the_formula(epsilon, scale):
-  """The derivative is written by hand: against autodiff of the definition."""
-  weight = _weight(scale=scale, shift=0.3 * scale)
-  gain = 1.0 + 0.1 * _weight((1, 1, 1, 16), shift=0.0).ravel()
-  # Not the weights themselves: the derivative along them is zero.
-  probe = jnp.cos(jnp.arange(weight.size, dtype=jnp.float32))
-  probe = probe.reshape(weight.shape)
-  fan_in = 3 * 3 * 8
-
-  def by_formula(weight, gain):
-    mean = jnp.mean(weight, (0, 1, 2), keepdims=True)
-    variance = jnp.mean((weight - mean) ** 2, (0, 1, 2), keepdims=True)
-    square = fan_in * (variance + 1e-5)
-    if epsilon == 'floor':
-      square = jnp.maximum(fan_in * variance, 1e-4)
-    scaled = (weight - mean) * gain.reshape(1, 1, 1, -1)
-    return jnp.sum(probe * scaled / jnp.sqrt(square))
-
-  def ours(weight, gain):
-    return jnp.sum(
-      probe * ws_conv.standardize_weight(weight, gain, epsilon=epsilon)
-    )
-
-  expected = jax.jit(jax.grad(by_formula, (0, 1)))(weight, gain)
-  actual = jax.jit(jax.grad(ours, (0, 1)))(weight, gain)
-  for one, other in zip(actual, expected, strict=True):
-    size = float(jnp.max(jnp.abs(other)))
-    np.testing.assert_allclose(
-      one, other, rtol=0, atol=helpers.RTOL_REDUCTION * size
-    )
-
-
-def test_filters_far_from_zero_lose_no_digit():
-  """Sums of squares alone would leave none of the variance's digits."""
-  rng = np.random.default_rng(5)
-  weight = (10 + 0.01 * rng.standard_normal((3, 3, 8, 4))).astype(np.float32)
-  wide = weight.astype(np.float64)
-  deviations = wide - wide.mean((0, 1, 2))
-  expected = deviations / np.sqrt(np.sum(deviations**2, (0, 1, 2)))
-  found = ws_conv.standardize_weight(jnp.asarray(weight), jnp.ones(4))
-  # The mean itself is known to 1e-6 of 10, a thousandth of the deviations.
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)

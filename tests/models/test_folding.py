@@ -1,4 +1,4 @@
-"""Folded networks compute what the original ones do."""
+"""Folded networks compute the same as the original ones."""
 
 import chex
 import jax
@@ -11,7 +11,7 @@ from nfnets.models import folding
 from tests import filled
 from tests.golden import fill
 
-# Shares of the standard deviation, as the docstring of `fold` states.
+# Fractions of the standard deviation, as in the docstring of `fold`.
 TOLERANCE = {'logits': 1e-5}
 ENDPOINT_TOLERANCE = 2e-5
 # The order of sums differs between compiled programs.
@@ -26,7 +26,7 @@ CASES = {
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_logits_and_endpoints_stay(case):
+def test_logits_and_endpoints_are_unchanged(case):
   name, options = CASES[case]
   model = models.create_model(name, **options)
   params = filled.params(model)
@@ -53,9 +53,9 @@ def _outputs(model, params):
   }
 
 
-def test_what_cannot_be_folded():
+def test_networks_that_cannot_be_folded():
   model = models.create_model('nfnet_f0', **SMALL, folded=True)
-  with pytest.raises(errors.UserError, match='folded already'):
+  with pytest.raises(errors.UserError, match='nfnet_f0 is already folded'):
     folding.fold(filled.shapes(model), model.config)
   model = models.create_model('resnet50')
   with pytest.raises(errors.UserError, match='no standardized convolution'):

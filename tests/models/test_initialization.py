@@ -20,7 +20,7 @@ def _init(key=0):
   return initialization.make_init(_forward)(jax.random.key(key), _IMAGES)
 
 
-def test_tree_is_haikus():
+def test_structure_equals_haikus():
   params, state = _init()
   own = hk.transform_with_state(lambda x: _forward(x, True))
   expected = own.init(jax.random.key(0), _IMAGES)
@@ -29,12 +29,12 @@ def test_tree_is_haikus():
   )
 
 
-def test_distributions_are_the_initializers():
+def test_distributions_follow_the_initializers():
   params, _ = _init()
   normal = np.asarray(params['linear']['w'])
   assert normal.mean() == pytest.approx(2.0, abs=0.02)
   assert normal.std() == pytest.approx(0.1, rel=0.05)
-  # Haiku's default: truncated at two standard deviations of 1 / sqrt(fan_in).
+  # Haiku's default: stddev 1 / sqrt(fan_in), truncated at twice that.
   truncated = np.asarray(params['linear_1']['w']) * np.sqrt(300)
   assert np.abs(truncated).max() <= 2.0
   assert np.abs(truncated).max() > 1.95
@@ -42,7 +42,7 @@ def test_distributions_are_the_initializers():
   np.testing.assert_array_equal(params['linear']['b'], np.zeros(300))
 
 
-def test_the_key_decides_and_nothing_else():
+def test_parameters_depend_on_the_key_alone():
   first, again, other = _init(), _init(), _init(1)
   np.testing.assert_array_equal(
     first[0]['linear']['w'], again[0]['linear']['w']
@@ -73,12 +73,12 @@ def test_a_model_starts_as_published():
     if 'w' in module and 'conv' in name:
       fan_in = np.prod(module['w'].shape[:-1])
       assert np.std(module['w']) == pytest.approx(fan_in**-0.5, rel=0.2), name
-  # Batch normalization's running statistics.
+  # The running statistics of batch normalization.
   assert state
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state))
 
 
-def test_initializers_that_are_not_known_are_refused():
+def test_an_unknown_initializer_is_an_error():
   def forward(images, is_training):
     del is_training
     uniform = hk.initializers.VarianceScaling(1.0, 'fan_in', 'uniform')

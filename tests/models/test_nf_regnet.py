@@ -32,7 +32,7 @@ def test_parameter_count(name, expected):
   assert filled.count(models.create_model(name)) == expected
 
 
-def test_b0_is_the_published_network():
+def test_b0_equals_the_published_network():
   golden = helpers.golden()['reference']['NF_RegNet-B0']
   model = models.create_model('nf_regnet_b0')
   assert filled.names(model) == golden['names']
@@ -41,7 +41,7 @@ def test_b0_is_the_published_network():
 
 def test_plan_of_b0():
   # By hand: 0.75 of the widths, truncated; bottlenecks of 2.25 times the input
-  # (once of the first), whole groups of 8; every stage halves.
+  # (1 times in the first block) in whole groups of 8; every stage halves.
   stages = scaling.plan_blocks(models.create_model('nf_regnet_b0').config)
   assert stages[0][0][:5] == (36, 36, 32, 4, 2)
   assert stages[1][0][:5] == (36, 78, 80, 10, 2)
@@ -49,7 +49,7 @@ def test_plan_of_b0():
   assert stages[3][0][:5] == (156, 330, 344, 43, 2)
 
 
-def test_test_crop_is_of_an_image_32_pixels_larger():
+def test_images_are_resized_32_pixels_larger_than_the_test_crop():
   config = models.create_model('nf_regnet_b5').config
   assert (config.train_size, config.test_size) == (384, 456)
   assert round(config.test_size / config.crop_pct) == 488

@@ -4,8 +4,8 @@ from nfnets import models
 from nfnets.models import nf_resnet
 from tests import filled, helpers
 
-# Layers: parameters with standardized convolutions, with squeeze-excite too
-# (in thousands where not counted to the unit), and of SkipInit, in thousands.
+# Layers -> parameters of NF-ResNet, with squeeze-excite as well, and of
+# SkipInit. Integers are exact, floats are rounded to thousands.
 PARAMETERS = {
   50: (25_557_048, 35_635_704, 25_530e3),
   101: (44_549_193, 63_563e3, 44_496e3),
@@ -37,7 +37,7 @@ def test_parameter_count(name, changes, expected):
   assert abs(filled.count(model) - expected) <= tolerance
 
 
-def test_nf_resnet50_is_the_published_network():
+def test_nf_resnet50_equals_the_published_network():
   golden = helpers.golden()['reference']['NF_ResNet-ResNet50']
   model = models.create_model('nf_resnet50')
   assert filled.names(model) == golden['names']

@@ -10,7 +10,7 @@ from nfnets.models import nfnet
 from tests import filled, helpers
 from tests.golden import fill
 
-# Exact where the published code was counted to the unit, else in thousands.
+# Of the published code. Integers are exact, floats are rounded to thousands.
 PARAMETERS = {
   'nfnet_f0': 71_489_284,
   'nfnet_f1': 132_634_256,
@@ -54,7 +54,7 @@ def test_parameter_count(name, expected):
   assert abs(filled.count(models.create_model(name)) - expected) <= tolerance
 
 
-def test_f0_is_the_published_network():
+def test_f0_equals_the_published_network():
   golden = helpers.golden()['reference']['NFNet-F0']
   model = models.create_model('nfnet_f0')
   assert filled.names(model) == golden['names']
@@ -62,7 +62,7 @@ def test_f0_is_the_published_network():
 
 
 @pytest.mark.slow
-def test_f0_is_the_published_network_by_this_platforms_convolutions():
+def test_f0_equals_the_published_network_with_this_platforms_convolutions():
   golden = helpers.golden()['reference']['NFNet-F0']
   model = models.create_model('nfnet_f0')
   apply = jax.jit(model.apply, static_argnums=4)
@@ -158,7 +158,7 @@ def test_unread_endpoints_cost_nothing(tiny):
   assert large.output_size_in_bytes > 100 * small.output_size_in_bytes
 
 
-def test_a_backbone_gives_the_pooled_vector(tiny):
+def test_a_backbone_returns_the_pooled_vector(tiny):
   _, params, state, images = tiny
   backbone = models.create_model('nfnet_f0', **{**TINY, 'num_classes': 0})
   assert 'NFNet/~/linear' not in filled.shapes(backbone)

@@ -9,7 +9,8 @@ from nfnets.layers import convolution, pooling
 from tests import filled, helpers
 from tests.golden import fill
 
-# Layers: parameters with batch normalization and with Fixup, in thousands.
+# Layers -> parameters with batch normalization and with Fixup. Integers are
+# exact, floats are rounded to thousands.
 PARAMETERS = {
   50: (25_549_352, 25_504_026),
   101: (44_541_480, 44_444e3),
@@ -35,8 +36,8 @@ def test_parameter_count(name, expected):
   assert abs(count - expected) <= tolerance
 
 
-def test_version_1_is_the_usual_resnet50():
-  # torchvision's and every other v1 ResNet-50 with 1000 classes.
+def test_version_1_equals_the_usual_resnet50():
+  # As torchvision's ResNet-50 with 1000 classes.
   model = models.create_model('resnet50', preactivation=False)
   assert filled.count(model) == 25_557_032
 
@@ -73,7 +74,7 @@ def test_batch_norm_uses_the_batch_in_training_and_remembers_it(preactivation):
   model = models.create_model('resnet50', **TINY, preactivation=preactivation)
   images = fill.image(4, 32)
   (logits, endpoints), state = _train(model, images)
-  # Brightness and contrast of the batch do not matter in training.
+  # In training the contrast of the batch has no effect.
   (again, _), _ = _train(model, images * 3.0)
   np.testing.assert_allclose(logits, again, rtol=1e-3, atol=1e-3)
   name = 'ResNet/~/' + ('res_block_v2/~/bn0' if preactivation else 'initial_bn')
@@ -84,11 +85,11 @@ def test_batch_norm_uses_the_batch_in_training_and_remembers_it(preactivation):
     pooled = jnp.mean(
       pooling.max_pool(endpoints['stride_2'], 'same'), (0, 1, 2)
     )
-    # From 0: one step of the average, corrected for its start, is the mean.
+    # After one step, the bias-corrected average equals the mean of the batch.
     np.testing.assert_allclose(average[0, 0, 0], pooled, rtol=1e-4, atol=1e-5)
 
 
-def test_statistics_across_devices_are_those_of_one():
+def test_statistics_across_devices_equal_those_of_one():
   images = fill.image(8, 32)
   model = models.create_model('resnet50', **TINY)
   synced = models.create_model('resnet50', **TINY, batch_norm_axis='devices')
@@ -113,7 +114,7 @@ def test_statistics_across_devices_are_those_of_one():
     rtol=1e-4,
     atol=1e-5,
   )
-  # Made outside of any pmap.
+  # Parameters are created outside of any pmap.
   jax.eval_shape(synced.init, key, images)
 
 
@@ -135,12 +136,12 @@ def test_bfloat16_keeps_float32_statistics():
 
 def test_squeeze_excite_is_optional():
   plain = filled.count(models.create_model('resnet50'))
-  # As NF-ResNet-50's: 35,635,704 - 25,557,048.
+  # The same as in NF-ResNet-50: 35,635,704 - 25,557,048.
   excited = filled.count(models.create_model('resnet50', se_ratio=0.25))
   assert excited - plain == 10_078_656
 
 
-def test_fixup_starts_at_its_shortcuts_and_has_its_scalars():
+def test_fixup_has_its_scalars_and_starts_as_its_shortcuts():
   model = models.create_model('fixup_resnet50', **TINY)
   names = filled.names(model)
   block = 'Fixup_ResNet/~/fixup_block'
@@ -152,7 +153,7 @@ def test_fixup_starts_at_its_shortcuts_and_has_its_scalars():
   params, state = jax.jit(model.init)(jax.random.key(0), images)
   assert state == {}
   weight = params[f'{block}_1/~/conv1']['w']
-  # He's variance by fan-out (9 * 8) times blocks^(-1/2).
+  # He's variance by fan-out (9 * 8), times blocks^(-1/2).
   expected = 2 / (9 * 8) / np.sqrt(5)
   np.testing.assert_allclose(jnp.var(weight), expected, rtol=0.2)
   (logits, endpoints), _ = jax.jit(model.apply, static_argnums=4)(
@@ -164,7 +165,7 @@ def test_fixup_starts_at_its_shortcuts_and_has_its_scalars():
   chex.assert_trees_all_equal(logits, jnp.zeros((1, 5)))
 
 
-def test_fixup_block_is_its_formula():
+def test_fixup_block_equals_its_formula():
   model = models.create_model('fixup_resnet50', **TINY)
   params = filled.params(model)
   (_, endpoints), _ = jax.jit(model.apply, static_argnums=4)(
@@ -199,6 +200,6 @@ def test_fixup_block_is_its_formula():
     ('nf_resnet50', 'preactivation'),
   ],
 )
-def test_options_of_other_families_are_refused(name, option):
+def test_options_of_other_families_are_errors(name, option):
   with pytest.raises(ValueError, match=f'{name} has no option {option!r}'):
     models.create_model(name, **{option: 1})

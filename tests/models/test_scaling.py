@@ -6,8 +6,8 @@ from nfnets import errors, models
 from nfnets.models import scaling
 
 
-def test_betas_start_each_stage_anew():
-  # Variances of the inputs: 1 | 1.04 1.04 | 1.08 1.04 1.08 by hand.
+def test_betas_are_reset_in_each_stage():
+  # Variances of the inputs by hand: 1 | 1.04 1.04 | 1.08 1.04 1.08.
   variances = [1.0, 1.04, 1.04, 1.08, 1.04, 1.08]
   assert scaling.betas((1, 2, 3), 0.2) == pytest.approx(
     [1 / math.sqrt(variance) for variance in variances]

@@ -1,4 +1,4 @@
-"""timm itself, where it is installed: the same logits on random weights."""
+"""Networks with random weights against timm, where it is installed."""
 
 import sys
 import types
@@ -16,12 +16,12 @@ from tests.golden import fill
 
 pytestmark = pytest.mark.slow
 
-# Share of the logits' standard deviation.
+# Fraction of the logits' standard deviation.
 TOLERANCE = 1e-5
-# Enough for a block of each kind and for beta to grow; the full depths are in
-# golden.json.
+# Has a block of each kind, and a beta that grows; golden.json has the full
+# depths.
 DEPTH = (1, 2, 1, 1)
-# One of every family, with the options that make it timm's network.
+# One model of each family, with the options that make it equal timm's.
 DM_OPTIONS = {'activation': 'gelu_erf', 'ws_epsilon': 'additive'}
 FAMILIES = {
   'test_nfnet': {},
@@ -45,7 +45,7 @@ def timm():
 
 
 def _timm_params(net, model):
-  """Our parameters with a timm network's values."""
+  """Returns our parameters with the values of a timm network."""
   tensors = {k: v.numpy() for k, v in net.state_dict().items()}
   wanted = {
     f'{module}/{name}': leaf
@@ -71,7 +71,7 @@ def _apply(model, params, images):
 
 @pytest.fixture(scope='module', params=FAMILIES)
 def pair(request, timm):
-  """A network of timm's with random parameters, our model and its own."""
+  """Returns a timm network with random values, our model, its parameters."""
   import torch
 
   torch.manual_seed(0)

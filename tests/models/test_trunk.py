@@ -9,7 +9,7 @@ from nfnets.layers import convolution
 from tests import filled, helpers
 from tests.golden import fill
 
-# The family that compiles fastest; the trunk is the same for all.
+# The family that compiles fastest: all families have the same trunk.
 TINY = {'num_classes': 10, 'width': 0.25, 'depth': (1, 1, 1, 1)}
 
 
@@ -34,7 +34,7 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
 
 
 @pytest.mark.parametrize('name', ['nf_resnet50', 'resnet50', 'fixup_resnet50'])
-def test_each_block_drops_its_share_of_the_images(name):
+def test_each_block_drops_its_fraction_of_the_images(name):
   rate, depth, count = 0.9, (5, 1, 1, 1), 300
   model = models.create_model(
     name, **TINY | {'depth': depth}, stochdepth_rate=rate
@@ -71,7 +71,7 @@ def test_blocks_of_one_shape_are_compiled_once():
   assert len(kernels(6)) == len(kernels(4)) > 0
 
 
-def test_remat_changes_no_number():
+def test_remat_leaves_gradients_unchanged():
   models_ = [
     models.create_model('nf_resnet50', **TINY, remat=remat)
     for remat in (False, True)

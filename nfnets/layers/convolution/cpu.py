@@ -1,7 +1,12 @@
-"""Convolutions as dense convolutions per group and as matrix products.
+"""Convolutions on CPUs: the lowering of each is chosen by its shape.
 
-Each of the three products of a convolution (outputs, gradient of the inputs,
-gradient of the kernel) is a function of the geometry and of the way to do it.
+XLA's grouped convolutions, and their gradients most of all, are slow on CPUs.
+Here they become dense convolutions per group, matrix products or Winograd's
+convolutions. Used on CPUs, and elsewhere when a lowering is forced.
+
+A convolution has three products: its outputs, the gradient of the inputs and
+the gradient of the kernel. Each is a function of the geometry and of a way to
+compute it: 'auto' (the fastest, by shape) or a `dispatch.Lowering`.
 """
 
 from collections.abc import Callable
@@ -11,15 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from nfnets.layers.convolution import dense, winograd
-from nfnets.layers.convolution.dense import Geometry
+from nfnets.layers.convolution.geometry import Geometry
 
 Part = Literal['forward', 'inputs', 'kernel']
 
-# Groups narrower than this are merged, block-diagonally, up to this width:
-# the zeros cost less than many narrow products.
+# Groups with fewer channels than this are merged into one block-diagonal
+# kernel of up to this width: its zeros cost less than many narrow products.
 _MERGED_WIDTH = 64
-# Below this many output positions a matrix product of patches beats XLA's
-# convolution.
+# Up to this many output positions a matrix product of patches is faster than
+# XLA's convolution.
 _FEW_POSITIONS = 256
 
 
@@ -97,14 +102,14 @@ def _has_winograd(
 def _by_winograd(
   geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
 ) -> bool:
-  """Whether outputs and the inputs' gradient are done so as well."""
+  """Whether Winograd computes the outputs and the inputs' gradient too."""
   return _has_winograd(
     geometry, way, inputs, kernel
   ) and winograd.occupies_all_cores(inputs, kernel, geometry.groups)
 
 
 def _pointwise(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """A 1x1 convolution: float[B, H', W', O], a stride skips positions."""
+  """Computes a 1x1 convolution, float[B, H', W', O]."""
   if stride > 1:
     inputs = inputs[:, ::stride, ::stride]
   batch, height, width, channels = inputs.shape
@@ -115,19 +120,19 @@ def _pointwise(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def _per_group(
   geometry: Geometry, way: str, inputs: jax.Array, kernel: jax.Array
 ) -> jax.Array:
-  """One dense convolution per group, narrow groups merged first."""
+  """Computes one dense convolution per group, after merging narrow groups."""
   channels = kernel.shape[2]
   merge = max(1, min(geometry.groups, _MERGED_WIDTH // channels))
-  # The last part takes the groups that are left: dividing evenly would leave
-  # a prime number of narrow groups as they are.
+  # The last part has the remaining groups. Parts of equal size would leave a
+  # prime number of narrow groups unmerged.
   starts = range(merge, geometry.groups, merge)
   parts = jnp.split(inputs, [channels * start for start in starts], axis=-1)
   width = kernel.shape[3] // geometry.groups
   kernels = jnp.split(kernel, [width * start for start in starts], axis=-1)
-  dense = geometry._replace(groups=1)
+  single = geometry._replace(groups=1)
   return jnp.concatenate(
     [
-      _forward(dense, way, x, _merged(w, x.shape[-1] // channels))
+      _forward(single, way, x, _merged(w, x.shape[-1] // channels))
       for x, w in zip(parts, kernels, strict=True)
     ],
     axis=-1,
@@ -135,7 +140,7 @@ def _per_group(
 
 
 def _merged(kernel: jax.Array, groups: int) -> jax.Array:
-  """A grouped kernel as a dense one, block-diagonal in its channels."""
+  """Converts a grouped kernel to a dense one, block-diagonal in channels."""
   if groups == 1:
     return kernel
   height, width, channels, outputs = kernel.shape
@@ -150,7 +155,7 @@ def _merged(kernel: jax.Array, groups: int) -> jax.Array:
 def _patches_matmul(
   inputs: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> jax.Array:
-  """A product of patches and kernel (im2col) per group, all groups at once."""
+  """Multiplies patches with kernels (im2col), all groups together."""
   height, width, channels, outputs = kernel.shape
   groups = geometry.groups
   batch, rows, columns, _ = inputs.shape

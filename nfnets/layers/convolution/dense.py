@@ -1,34 +1,26 @@
-"""Dense convolutions on CPUs, in the ways that XLA runs fast there."""
+"""Dense convolutions, in the forms that XLA runs fast on CPUs.
+
+`cpu` uses them for every convolution in one group that is neither small, 1x1
+nor done by Winograd, and for the kernel gradient of wide groups. `plain` is
+XLA's own convolution, which other platforms use.
+"""
 
 import functools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nfnets import xla
+from nfnets.layers.convolution.geometry import Geometry, Pads
 from nfnets.runtime import cores
 
-
-class Geometry(NamedTuple):
-  """What a convolution's operands do not tell.
-
-  Attributes:
-    stride: step in pixels along both axes.
-    pads: ((top, bottom), (left, right)) pixels.
-    groups: number of groups that channels are split into.
-  """
-
-  stride: int
-  pads: tuple[tuple[int, int], ...]
-  groups: int
-
-
-# XLA's convolution shares its work among cores by blocks of so many output
-# channels and columns, not by rows or images.
+# XLA splits a convolution among cores in blocks of this many output channels
+# and columns, not by rows or images.
 _CHANNEL_BLOCK, _COLUMN_BLOCK = 64, 128
-# From so many channels in and out on, a product per row pays its transposition.
+# With at least this many input and output channels, a product per row of the
+# kernel is worth a transposition.
 _WIDE = 64
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
@@ -36,7 +28,13 @@ _AXES = ('NHWC', 'HWIO', 'NHWC')
 def plain(
   inputs: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> jax.Array:
-  """XLA's own convolution."""
+  """Computes XLA's own convolution, float[B, H', W', O].
+
+  Args:
+    inputs: float[B, H, W, C].
+    kernel: float[kh, kw, C // groups, O].
+    geometry: the convolution's stride, pads and groups.
+  """
   return lax.conv_general_dilated(
     inputs,
     kernel,
@@ -47,10 +45,8 @@ def plain(
   )
 
 
-def _convolve(
-  inputs: jax.Array, kernel: jax.Array, pads: tuple[tuple[int, int], ...]
-) -> jax.Array:
-  """A convolution of stride 1 that all cores work at."""
+def _convolve(inputs: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+  """Computes a convolution of stride 1 that keeps all cores busy."""
   positions = math.prod(inputs.shape[:3])
   by_channels = -(-kernel.shape[-1] // _CHANNEL_BLOCK)
   by_columns = min(cores.available(), positions // _COLUMN_BLOCK)
@@ -59,15 +55,13 @@ def _convolve(
   return plain(inputs, kernel, Geometry(1, pads, 1))
 
 
-def _in_one_line(
-  inputs: jax.Array, kernel: jax.Array, pads: tuple[tuple[int, int], ...]
-) -> jax.Array:
-  """A convolution of stride 1 with all rows of all images in one line.
+def _in_one_line(inputs: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+  """Computes a convolution of stride 1 with all rows of all images in one line.
 
-  Rows and images have the padding between them in common, which must be less
-  than the kernel. The line stands
-  there once for each row of the kernel, a row of the image further on, so that
-  a kernel without height finds its rows above each other.
+  Neighboring rows and images share the padding between them, which must be
+  smaller than the kernel. The line is stacked once per row of the kernel, each
+  copy shifted by one more row of the image: the rows that the kernel covers are
+  then above one another, and the stack is convolved as one image without pads.
   """
   batch, height, width, channels = inputs.shape
   rows, columns = kernel.shape[:2]
@@ -94,11 +88,17 @@ def _in_one_line(
 def dense(
   geometry: Geometry, inputs: jax.Array, kernel: jax.Array
 ) -> jax.Array:
-  """A convolution in one group: float[B, H', W', O]."""
+  """Computes a convolution in one group, float[B, H', W', O].
+
+  Args:
+    geometry: the convolution's stride and pads; one group.
+    inputs: float[B, H, W, C].
+    kernel: float[kh, kw, C, O].
+  """
   reach = zip(geometry.pads, kernel.shape[:2], strict=True)
   if not all(0 <= side < size for pad, size in reach for side in pad):
-    # Else the gradient of the inputs is a convolution with negative pads: there
-    # XLA for CPUs (jaxlib 0.10) reads what lies outside of its arrays.
+    # Otherwise the gradient of the inputs is a convolution with negative pads,
+    # for which XLA on CPUs (jaxlib 0.10) reads beyond the ends of its arrays.
     inputs = lax.pad(
       inputs,
       jnp.zeros((), inputs.dtype),
@@ -108,10 +108,10 @@ def dense(
   return _dense(geometry, inputs, kernel)
 
 
-# JAX writes the gradients of a convolution as convolutions with other orders of
-# axes. XLA for CPUs brings them into the order that its fast code takes, but
-# not inside a loop, such as that over micro-batches, where they then take a
-# hundred times as long. Written out in that order they are fast everywhere.
+# JAX expresses the gradients of a convolution as convolutions with other orders
+# of axes. XLA on CPUs reorders the axes for its fast code, except inside a loop
+# (such as that over micro-batches), where the gradients then take a hundred
+# times as long. Written in the fast order they are fast everywhere.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _dense(
   geometry: Geometry, inputs: jax.Array, kernel: jax.Array
@@ -146,18 +146,18 @@ def _dense_inputs_gradient(
   kernel: jax.Array,
   cotangent: jax.Array,
 ) -> jax.Array:
-  """A convolution with the kernel turned around."""
+  """Convolves the cotangent with the kernel rotated by 180 degrees."""
   spans = [(n - 1) * geometry.stride for n in cotangent.shape[1:3]]
   sizes = zip(
     inputs.shape[1:3], kernel.shape[:2], geometry.pads, spans, strict=True
   )
   pads = tuple((k - 1 - p[0], n - 1 - span + p[0]) for n, k, p, span in sizes)
-  turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+  rotated = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
   if geometry.stride == 1:
-    return _convolve(cotangent, turned, pads)
+    return _convolve(cotangent, rotated, pads)
   return lax.conv_general_dilated(
     cotangent,
-    turned,
+    rotated,
     window_strides=(1, 1),
     padding=pads,
     lhs_dilation=(geometry.stride, geometry.stride),
@@ -166,7 +166,7 @@ def _dense_inputs_gradient(
 
 
 def is_wide(kernel: jax.Array, geometry: Geometry) -> bool:
-  """Whether each group has many channels, in and out."""
+  """Returns whether each group has many input and output channels."""
   *_, channels, outputs = kernel.shape
   return min(channels, outputs // geometry.groups) >= _WIDE
 
@@ -177,16 +177,18 @@ def kernel_gradient(
   kernel: jax.Array,
   cotangent: jax.Array,
 ) -> jax.Array:
-  """The gradient of the kernel: float[kh, kw, C // groups, O].
+  """Computes the gradient of the kernel, float[kh, kw, C // groups, O].
 
   Args:
-    geometry: of the convolution; of one group, or `is_wide`.
+    geometry: the convolution's stride, pads and groups; more than one group
+      only if they are wide (see `is_wide`).
     inputs: float[B, H, W, C].
     kernel: float[kh, kw, C // groups, O].
     cotangent: float[B, H', W', O].
   """
-  # Else XLA makes the taps early and keeps them all until they are needed.
-  inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
+  # Otherwise XLA computes the taps before the cotangent is known, and keeps
+  # them all until then.
+  inputs, cotangent = xla.materialize((inputs, cotangent))
   each = taps(inputs, kernel.shape[:2], geometry)
   width = kernel.shape[1]
   rows = [each[i : i + width] for i in range(0, len(each), width)]
@@ -198,10 +200,10 @@ def kernel_gradient(
 def _narrow_kernel_gradient(
   rows: list[list[jax.Array]], kernel: jax.Array, cotangent: jax.Array
 ) -> jax.Array:
-  """One matrix product per row of the kernel.
+  """Computes one matrix product per row of the kernel.
 
-  One of the whole kernel has more patches to hold, and one per position is too
-  narrow a product.
+  A product for the whole kernel would need memory for more patches; a product
+  per position would be too narrow.
   """
   errors = cotangent.reshape(-1, cotangent.shape[-1])
   products = [
@@ -212,7 +214,7 @@ def _narrow_kernel_gradient(
 
 
 def _side_by_side(row: list[jax.Array]) -> jax.Array:
-  """float[B * H' * W', kw * C]."""
+  """Concatenates the taps of a row: float[B * H' * W', kw * C]."""
   patches = jnp.concatenate(row, axis=-1)
   return patches.reshape(-1, patches.shape[-1])
 
@@ -223,15 +225,15 @@ def _wide_kernel_gradient(
   cotangent: jax.Array,
   groups: int,
 ) -> jax.Array:
-  """One matrix product per row of the kernel and group.
+  """Computes one matrix product per row of the kernel and group.
 
-  Both factors of a product are in the order that XLA's fastest code takes: the
-  cotangent is transposed once for all of them.
+  Both factors are in the order that XLA's fastest code takes.
   """
   height, width, channels, outputs = kernel.shape
   # float[groups, outputs, positions]
   errors = cotangent.reshape(-1, groups, outputs // groups).transpose(1, 2, 0)
-  errors = lax.optimization_barrier(errors)
+  # Otherwise XLA transposes the cotangent again for every row.
+  errors = xla.materialize(errors)
 
   def product(row: list[jax.Array]) -> jax.Array:
     patches = jnp.stack([tap.reshape(-1, groups, channels) for tap in row], 1)
@@ -247,7 +249,16 @@ def _wide_kernel_gradient(
 def taps(
   inputs: jax.Array, size: tuple[int, int], geometry: Geometry
 ) -> list[jax.Array]:
-  """What each of a kernel's positions meets: float[B, H', W', C] each."""
+  """Returns the inputs that each position of a kernel is multiplied with.
+
+  Args:
+    inputs: float[B, H, W, C].
+    size: height and width of the kernel in pixels.
+    geometry: the convolution's stride and pads.
+
+  Returns:
+    One float[B, H', W', C] per position, row by row.
+  """
   height, width = size
   stride = geometry.stride
   padded = jnp.pad(inputs, ((0, 0), *geometry.pads, (0, 0)))

@@ -1,10 +1,10 @@
-"""The one place that decides how a (grouped) convolution is lowered.
+"""The convolution that layers call, and the choice of its lowering.
 
-XLA's own lowering is right for TPUs. On CPUs its grouped convolutions run far
-below what the same work reaches as dense convolutions or matrix products, most
-of all their weight gradients; `convolution_cpu` has those. The choice is made
-per platform when a program is lowered, so that a program exported from one
-platform for others is right for each.
+On GPUs and TPUs XLA's own convolution is used. On CPUs XLA's grouped
+convolutions, and their weight gradients most of all, are far slower than the
+same work as dense convolutions or matrix products, which `cpu` chooses from.
+The choice is made for each platform when a program is lowered, so a program
+exported for several platforms is right for each of them.
 """
 
 import contextlib
@@ -17,29 +17,29 @@ from jax import lax
 
 from nfnets import xla
 from nfnets.layers.convolution import cpu, dense
+from nfnets.layers.convolution.geometry import Geometry, Padding
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
 Lowering = Literal['plain', 'grouped_dense', 'matmul']
 
-# Part of the key of JAX's caches: a jitted function called under another
-# lowering is traced again.
+# JAX's caches depend on it: a jitted function is traced again if it is called
+# under another lowering.
 _forced = jax.make_user_context(default_value=None)
 
 
 @contextlib.contextmanager
 def lowering(name: Lowering) -> Iterator[None]:
-  """Forces how `conv2d` is lowered, for experiments and for counting.
+  """Forces one lowering of `conv2d`, for experiments and to count operations.
 
   Args:
-    name: 'plain' (one XLA convolution each), 'grouped_dense' (one dense
-      convolution per group, 1x1 as a matrix product) or 'matmul' (everything
-      as matrix products).
+    name: 'plain' (XLA's own convolution), 'grouped_dense' (one dense
+      convolution per group, 1x1 as a matrix product) or 'matmul' (only matrix
+      products).
 
   Yields:
     Nothing; functions traced inside the context use that lowering.
 
   Raises:
-    ValueError: if there is no lowering of that name.
+    ValueError: if the name is unknown.
   """
   if name not in get_args(Lowering):
     raise ValueError(
@@ -57,25 +57,25 @@ def conv2d(
   padding: Padding = 'SAME',
   groups: int = 1,
 ) -> jax.Array:
-  """Two-dimensional (grouped) cross-correlation, NHWC by HWIO.
+  """Computes a two-dimensional (grouped) cross-correlation, NHWC with HWIO.
 
-  Differentiable in reverse mode, any number of times; forward mode needs
-  `lowering('plain')`.
+  It can be differentiated any number of times in reverse mode; forward mode
+  needs `lowering('plain')`.
 
   Args:
     inputs: float[B, H, W, C].
     kernel: float[kh, kw, C // groups, O], cast to the inputs' dtype.
     stride: step in pixels along both axes.
-    padding: 'SAME' (as TensorFlow pads: the odd pixel at the end), 'VALID' or
-      explicit ((top, bottom), (left, right)) pixels.
+    padding: 'SAME' (as in TensorFlow, with the odd pixel at the end), 'VALID'
+      or explicit ((top, bottom), (left, right)) in pixels.
     groups: number of groups that channels are split into.
 
   Returns:
     float[B, H', W', O], dtype of the inputs.
   """
   kernel = kernel.astype(inputs.dtype)
-  geometry = dense.Geometry(
-    stride, _pads(inputs, kernel, stride, padding), groups
+  geometry = Geometry.of(
+    inputs, kernel, stride=stride, padding=padding, groups=groups
   )
   with jax.named_scope(_scope(kernel, stride, groups)):
     if _forced.value == 'plain':
@@ -84,7 +84,7 @@ def conv2d(
 
 
 def _scope(kernel: jax.Array, stride: int, groups: int) -> str:
-  """The kind of convolution, as profiles name it."""
+  """Returns the kind of convolution, for profiles."""
   height, width = kernel.shape[:2]
   kind = f'conv2d_{height}x{width}'
   if groups > 1:
@@ -92,20 +92,9 @@ def _scope(kernel: jax.Array, stride: int, groups: int) -> str:
   return f'{kind}_stride{stride}' if stride > 1 else kind
 
 
-def _pads(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> tuple[tuple[int, int], ...]:
-  if not isinstance(padding, str):
-    return padding
-  pads = lax.padtype_to_pads(
-    inputs.shape[1:3], kernel.shape[:2], (stride, stride), padding
-  )
-  return tuple((int(low), int(high)) for low, high in pads)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv2d(
-  geometry: dense.Geometry,
+  geometry: Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -114,7 +103,7 @@ def _conv2d(
 
 
 def _conv2d_forward(
-  geometry: dense.Geometry,
+  geometry: Geometry,
   forced: Lowering | None,
   inputs: jax.Array,
   kernel: jax.Array,
@@ -124,7 +113,7 @@ def _conv2d_forward(
 
 
 def _conv2d_backward(
-  geometry: dense.Geometry,
+  geometry: Geometry,
   forced: Lowering | None,
   residuals: tuple[jax.Array, jax.Array],
   cotangent: jax.Array,
@@ -141,11 +130,11 @@ _conv2d_once = xla.trace_once(_conv2d, static_argnums=(0, 1))
 
 def _by_platform(
   part: cpu.Part,
-  geometry: dense.Geometry,
+  geometry: Geometry,
   forced: Lowering | None,
   *operands: jax.Array,
 ) -> jax.Array:
-  """One of a convolution's three products, lowered for its platform."""
+  """Computes one of a convolution's three products as its platform needs."""
   if forced is not None:
     return _branch(part, geometry, forced)(*operands)
   return lax.platform_dependent(
@@ -157,8 +146,8 @@ def _by_platform(
 
 @functools.cache
 def _branch(
-  part: cpu.Part, geometry: dense.Geometry, name: str
+  part: cpu.Part, geometry: Geometry, name: str
 ) -> Callable[..., jax.Array]:
-  # Cached since JAX's tracing cache knows functions by identity: equal
-  # convolutions are then traced once.
+  # JAX's tracing cache compares functions by identity: caching them here lets
+  # equal convolutions be traced once.
   return functools.partial(cpu.PARTS[part], geometry, name)

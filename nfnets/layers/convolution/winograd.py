@@ -1,10 +1,13 @@
 """3x3 convolutions on CPUs by Winograd's minimal filtering, F(2x2, 3x3).
 
 Four outputs of a 3x3 filter take 16 multiplications per input channel instead
-of 36. Tiles of 4x4 inputs, 2 apart, and filters are transformed into 4x4
-elements each, of which a matrix product per element mixes the channels; the
-transforms are sums of shifted arrays. In float32 results differ from those of
+of 36. Overlapping tiles of 4x4 inputs, 2 pixels apart, and the filters are
+transformed into 4x4 elements each. One matrix product per element then mixes
+the channels, and a last transform turns the elements into 2x2 outputs. The
+transforms are sums of shifted arrays. In float32, results differ from those of
 a plain convolution by about a millionth of the largest.
+
+`cpu` uses them for 3x3 convolutions of stride 1 with enough channels.
 
 References:
   Lavin and Gray, `Fast algorithms for convolutional neural networks
@@ -17,37 +20,38 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nfnets.layers.convolution.dense import Geometry
+from nfnets import xla
+from nfnets.layers.convolution.geometry import Geometry, Pads
 from nfnets.runtime import cores
 
 Matrix = tuple[tuple[float, ...], ...]
 Grid = Sequence[Sequence[jax.Array]]
-Pads = tuple[tuple[int, int], ...]
 
 # The paper's B^T, G and A^T.
 _INPUT: Matrix = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _FILTER: Matrix = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _OUTPUT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))
-# Where the elements of a transformed filter go when the filter is turned by 180
-# degrees, in rows and in columns.
-_TURNED = (3, 1, 2, 0)
-# Below this many channels of a group the transforms take longer than the
-# multiplications that they save.
-_CHANNELS, _OUTPUTS = 32, 64
-# XLA does smaller ones of several products on one core each, in turn. The
-# convolution in their place has two cores at most to gain on that.
-_SHARED, _FEW_CORES = 12_000_000, 2
+# The order of a transformed filter's rows, and of its columns, that rotates the
+# filter by 180 degrees.
+_ROTATED = (3, 1, 2, 0)
+# With fewer input or output channels per group, the transforms take longer than
+# the multiplications that they save.
+_MIN_CHANNELS, _MIN_OUTPUTS = 32, 64
+# XLA runs matrix products below this many multiplications one after another on
+# a single core each. On more cores than these, a convolution that uses all of
+# them is faster.
+_PARALLEL_SIZE, _FEW_CORES = 12_000_000, 2
 
 
 def applies(inputs: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-  """Whether a convolution is one that this module does, and does faster."""
+  """Returns whether Winograd's algorithm applies to a convolution and pays."""
   height, width, channels, outputs = kernel.shape
   return (
     (height, width, geometry.stride) == (3, 3, 1)
     and all(0 <= side < 3 for pad in geometry.pads for side in pad)
-    and channels >= _CHANNELS
-    and outputs // geometry.groups >= _OUTPUTS
-    # The transforms would lose digits that narrower types do not have.
+    and channels >= _MIN_CHANNELS
+    and outputs // geometry.groups >= _MIN_OUTPUTS
+    # The transforms lose digits that narrower types cannot spare.
     and inputs.dtype.itemsize >= 4
   )
 
@@ -55,12 +59,12 @@ def applies(inputs: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
 def occupies_all_cores(
   inputs: jax.Array, kernel: jax.Array, groups: int
 ) -> bool:
-  """Whether `forward` and `inputs_gradient` leave no core idle for long."""
+  """Returns whether `forward` and `inputs_gradient` keep the cores busy."""
   batch, height, width, _ = inputs.shape
   *_, channels, outputs = kernel.shape
   positions = batch * -(-height // 2) * -(-width // 2)
   return (
-    positions * channels * (outputs // groups) >= _SHARED
+    positions * channels * (outputs // groups) >= _PARALLEL_SIZE
     or cores.available() <= _FEW_CORES
   )
 
@@ -68,10 +72,10 @@ def occupies_all_cores(
 def forward(
   geometry: Geometry, inputs: jax.Array, kernel: jax.Array
 ) -> jax.Array:
-  """The convolution: float[B, H', W', O].
+  """Computes the convolution, float[B, H', W', O].
 
   Args:
-    geometry: of the convolution; stride 1.
+    geometry: the convolution's pads and groups; stride 1.
     inputs: float[B, H, W, C].
     kernel: float[3, 3, C // groups, O].
   """
@@ -82,13 +86,14 @@ def forward(
 def inputs_gradient(
   geometry: Geometry, kernel: jax.Array, cotangent: jax.Array
 ) -> jax.Array:
-  """The gradient of the inputs: float[B, H, W, C].
+  """Computes the gradient of the inputs, float[B, H, W, C].
 
-  The convolution of the cotangent with the turned filters, which are those of
-  `forward` in another order, so that XLA transforms them once for both.
+  This is the convolution of the cotangent with the rotated filters. After their
+  transform these are the filters of `forward` in another order: XLA transforms
+  them once for both.
 
   Args:
-    geometry: of the convolution; stride 1.
+    geometry: the convolution's pads and groups; stride 1.
     kernel: float[3, 3, C // groups, O].
     cotangent: float[B, H', W', O].
   """
@@ -100,16 +105,17 @@ def inputs_gradient(
 def kernel_gradient(
   geometry: Geometry, inputs: jax.Array, cotangent: jax.Array
 ) -> jax.Array:
-  """The gradient of the kernel: float[3, 3, C // groups, O].
+  """Computes the gradient of the kernel, float[3, 3, C // groups, O].
 
   Args:
-    geometry: of the convolution; stride 1.
+    geometry: the convolution's pads and groups; stride 1.
     inputs: float[B, H, W, C].
     cotangent: float[B, H', W', O].
   """
   groups = geometry.groups
-  # Else XLA makes the tiles early and keeps them until they are needed.
-  inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
+  # Otherwise XLA computes the tiles before the cotangent is known, and keeps
+  # them until then.
+  inputs, cotangent = xla.materialize((inputs, cotangent))
   errors = _apart(cotangent, groups)
   tiles = _tiles(_apart(inputs, groups), geometry.pads, errors.shape[1:3])
   quads = _quads(errors)
@@ -135,13 +141,13 @@ def _convolve(
   *,
   backward: bool = False,
 ) -> jax.Array:
-  """A convolution with transformed filters, or with them turned."""
+  """Convolves with transformed filters, rotated for the backward pass."""
   groups = filters[0].shape[1]
   batch, *sizes, _ = inputs.shape
   height, width = (
     size + sum(pad) - 2 for size, pad in zip(sizes, pads, strict=True)
   )
-  order = _TURNED if backward else range(4)
+  order = _ROTATED if backward else range(4)
   tiles = _tiles(_apart(inputs, groups), pads, (height, width), order)
   rows, columns = tiles[0].shape[2:4]
   axes = ((3,), (3 if backward else 2,)), ((0, 1), (0, 1))
@@ -161,7 +167,7 @@ def _convolve(
 
 
 def _filters(kernel: jax.Array, groups: int) -> list[jax.Array]:
-  """G g G^T by columns: 4 of float[4, groups, C // groups, O // groups]."""
+  """Computes G g G^T: 4 columns float[4, groups, C // groups, O // groups]."""
   apart = jnp.moveaxis(kernel.reshape(*kernel.shape[:3], groups, -1), 3, 2)
   rows = jnp.stack(_combinations(_FILTER, list(apart)))
   return _combinations(_FILTER, [rows[:, column] for column in range(3)])
@@ -173,10 +179,16 @@ def _tiles(
   sizes: tuple[int, ...],
   order: Sequence[int] = range(4),
 ) -> list[jax.Array]:
-  """B^T d B by columns, for outputs of a height and width.
+  """Computes B^T d B of all tiles.
 
-  4 of float[4, groups * B, rows, columns, C // groups], the 4x4's rows and
-  columns in an order.
+  Args:
+    inputs: float[groups * B, H, W, C // groups].
+    pads: ((top, bottom), (left, right)) in pixels.
+    sizes: height and width of the outputs.
+    order: order of the rows, and of the columns, of the 4x4 elements.
+
+  Returns:
+    4 columns float[4, groups * B, rows, columns, C // groups].
   """
   counts = [-(-size // 2) for size in sizes]
   ends = [
@@ -204,9 +216,13 @@ def _tiles(
 
 
 def _quads(cotangent: jax.Array) -> list[jax.Array]:
-  """A y A^T by columns: 4 of float[4, groups * B, rows, columns, O // groups].
+  """Computes A y A^T, the gradient through the transform of the outputs.
 
-  The cotangent of what `_OUTPUT` makes of the products.
+  Args:
+    cotangent: float[groups * B, H', W', O // groups].
+
+  Returns:
+    4 columns float[4, groups * B, rows, columns, O // groups].
   """
   _, height, width, _ = cotangent.shape
   even = jnp.pad(cotangent, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
@@ -215,24 +231,24 @@ def _quads(cotangent: jax.Array) -> list[jax.Array]:
 
 
 def _apart(images: jax.Array, groups: int) -> jax.Array:
-  """float[B, H, W, C] to float[groups * B, H, W, C // groups]."""
+  """Separates groups: to float[groups * B, H, W, C // groups]."""
   if groups == 1:
     return images
   apart = jnp.moveaxis(images.reshape(*images.shape[:3], groups, -1), 3, 0)
-  # Else XLA walks the channels of all groups for each of the sums.
-  return lax.optimization_barrier(apart.reshape(-1, *apart.shape[2:]))
+  # Otherwise XLA reads the channels of all groups for each of the sums.
+  return xla.materialize(apart.reshape(-1, *apart.shape[2:]))
 
 
 def _flat(tiles: jax.Array, groups: int) -> jax.Array:
-  """From float[4, groups * B, rows, columns, C], float[4, groups, ..., C]."""
+  """Flattens float[4, groups * B, rows, columns, C] to [4, groups, ..., C]."""
   return tiles.reshape(4, groups, -1, tiles.shape[-1])
 
 
 def _by_columns(grid: Grid) -> list[jax.Array]:
-  """Each column of a grid of arrays as one array, rows in front.
+  """Stacks each column of a grid of arrays into one array, rows first.
 
-  One array each would be four times as many programs to compile; one of all
-  sixteen XLA would copy together.
+  Sixteen separate arrays would be four times as many programs to compile; a
+  single array XLA would copy once more.
   """
   return [jnp.stack(column) for column in zip(*grid, strict=True)]
 
@@ -249,7 +265,7 @@ def _transform(matrix: Matrix, grid: Grid) -> list[list[jax.Array]]:
 def _combinations(
   matrix: Matrix, arrays: Sequence[jax.Array]
 ) -> list[jax.Array]:
-  """Returns matrix @ arrays, without the products by zero and one."""
+  """Returns matrix @ arrays, without multiplying by zero and one."""
   return [_combination(factors, arrays) for factors in matrix]
 
 

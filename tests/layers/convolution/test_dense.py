@@ -1,4 +1,4 @@
-"""Dense convolutions, on machines with few and with many cores."""
+"""Dense convolutions on machines with few and with many cores."""
 
 import re
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nfnets.layers.convolution import dense
+from nfnets.layers.convolution.geometry import Geometry
 from nfnets.runtime import cores
 from tests import helpers
 
@@ -28,7 +29,7 @@ def _operands(case):
   rng = np.random.default_rng(0)
   x = rng.standard_normal((batch, height, width, channels), np.float32)
   w = rng.standard_normal((*kernel, channels, outputs), np.float32)
-  geometry = dense.Geometry(1, pads, 1)
+  geometry = Geometry(1, pads, 1)
   return geometry, jnp.asarray(x), jnp.asarray(w)
 
 

@@ -105,12 +105,12 @@ def test_equals_xlas_convolution_and_its_gradients(case):
 
 
 @pytest.mark.parametrize('name', ['pointwise', 'grouped', 'grouped_narrow'])
-def test_bfloat16_equals_xlas_convolution_to_its_precision(name):
+def test_bfloat16_equals_xlas_convolution_within_rounding(name):
   x, w, options = _operands(CASES[name], jnp.bfloat16)
   actual = jax.jit(functools.partial(convolution.conv2d, **options))(x, w)
   expected = _xla(x.astype(jnp.float32), w.astype(jnp.float32), **options)
   assert actual.dtype == jnp.bfloat16
-  # One rounding of the result, and of each group's sum at most once more.
+  # One rounding of the result, and at most one more of each group's sum.
   _assert_close(actual.astype(jnp.float32), expected, 2.0**-7)
 
 
@@ -146,7 +146,7 @@ def test_each_platform_of_an_export_has_its_own_lowering():
   assert 'stablehlo.case' in several
 
 
-def test_exported_for_all_runs_here():
+def test_a_program_exported_for_all_platforms_runs_here():
   x, w, options = _operands(CASES['grouped'])
   function = jax.jit(functools.partial(convolution.conv2d, **options))
   exported = jax.export.export(function, platforms=('cpu', 'cuda', 'tpu'))(x, w)
@@ -170,13 +170,13 @@ def test_a_jitted_function_follows_the_context():
   assert 'feature_group_count = 2' not in text()
 
 
-def test_an_unknown_lowering_is_refused():
+def test_an_unknown_lowering_is_an_error():
   with pytest.raises(ValueError, match='cudnn'):
     with convolution.lowering('cudnn'):
       pass
 
 
-def test_maps_over_a_batch_of_kernels():
+def test_vmap_over_kernels():
   x, w, options = _operands(CASES['grouped'])
   kernels = jnp.stack([w, 2 * w])
   actual = jax.vmap(lambda w: convolution.conv2d(x, w, **options))(kernels)

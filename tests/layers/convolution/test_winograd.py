@@ -1,4 +1,4 @@
-"""Winograd's convolutions: equal to XLA's, and used where they are faster."""
+"""Winograd's convolutions equal XLA's, and are used where they are faster."""
 
 import functools
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nfnets.layers.convolution import cpu, dense, winograd
+from nfnets.layers.convolution.geometry import Geometry
 from nfnets.runtime import cores
 from tests import helpers
 
@@ -30,7 +31,7 @@ def _operands(case):
   rng = np.random.default_rng(0)
   x = rng.standard_normal((batch, height, width, channels), np.float32)
   w = rng.standard_normal((3, 3, channels // groups, outputs), np.float32)
-  geometry = dense.Geometry(1, pads, groups)
+  geometry = Geometry(1, pads, groups)
   return geometry, jnp.asarray(x), jnp.asarray(w)
 
 
@@ -58,7 +59,7 @@ def test_equals_xlas_convolution_and_its_gradients(case):
     )
 
 
-def test_multiplies_16_times_for_four_outputs():
+def test_four_outputs_take_16_multiplications():
   geometry, x, w = _operands((2, 8, 12, 4, 6, SAME, 1))
   program = jax.make_jaxpr(functools.partial(winograd.forward, geometry))(x, w)
   products = [
@@ -71,7 +72,7 @@ def test_multiplies_16_times_for_four_outputs():
   assert sum(counts) == 16 * (2 * 4 * 6) * 4 * 6
 
 
-# Used for the outputs, and for the gradients of the inputs and of the kernel.
+# Whether it computes the outputs, and the gradients of inputs and kernel.
 @pytest.mark.parametrize(
   ('shape', 'count', 'dtype', 'used'),
   [
@@ -102,7 +103,7 @@ def test_used_where_faster(monkeypatch, shape, count, dtype, used):
       return original(*args)
 
     monkeypatch.setattr(winograd, name, spy)
-  geometry = dense.Geometry(1, SAME, 1)
+  geometry = Geometry(1, SAME, 1)
   for part, product in cpu.PARTS.items():
     jax.eval_shape(
       functools.partial(product, geometry, 'auto'), *operands[part]
