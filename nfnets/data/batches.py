@@ -4,15 +4,21 @@ import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from nfnets import errors
 from nfnets.data import unreadable, workers
 
-Batch = dict[str, np.ndarray]
-"""'image' uint8[b, S, S, 3], 'label' int32[b], 'mask' bool[b]."""
+
+class Batch(TypedDict):
+  """One process's slice of a global batch, b rows."""
+
+  image: np.ndarray  # uint8[b, S, S, 3]
+  label: np.ndarray  # int32[b]
+  mask: np.ndarray  # bool[b], False for padding
+
 
 _PREFETCHED = 2
 
@@ -133,7 +139,11 @@ class BatchIterator(Iterator[Batch]):
     if not self._copies:
       return made.batch
     # Grain's shared memory must be gone before the program ends.
-    return {name: np.array(values) for name, values in made.batch.items()}
+    return Batch(
+      image=np.array(made.batch['image']),
+      label=np.array(made.batch['label']),
+      mask=np.array(made.batch['mask']),
+    )
 
   def close(self) -> None:
     """Ends the threads and worker processes; no batch can follow."""

@@ -139,7 +139,7 @@ def _load_sources(
 
 def _has_begun(workdir: pathlib.Path) -> bool:
   """False where nothing can be lost: the first start ended in an error."""
-  metrics = workdir / reporting.METRICS_FILE
+  metrics = workdir / workdir_lib.METRICS
   return metrics.exists() or any((workdir / CHECKPOINTS).glob('*'))
 
 
@@ -200,7 +200,7 @@ def _make_evaluation(
   config: ml_collections.ConfigDict,
   model: models.Model,
   source: source_lib.Source,
-) -> loop.Evaluate:
+) -> evaluate_lib.Evaluation:
   folded, fold = models.folded(model)
   return evaluate_lib.make_evaluation(
     step_lib.make_eval_step(
