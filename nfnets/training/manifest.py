@@ -7,7 +7,6 @@ dtype and SHA-256 of every array, and a SHA-256 of the manifest itself.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any, TypeAlias, TypedDict
@@ -64,7 +63,7 @@ def stable_name(path: str) -> str:
   `optax.chain`. Names without them still fit, as do checkpoints of versions
   that wrote the positions.
   """
-  return re.sub(r'/\d+(?=/|$)', '', path)
+  return '/'.join(name for name in path.split('/') if not name.isdecimal())
 
 
 def host_copy(tree: chex.ArrayTree) -> Arrays:
