@@ -1,30 +1,35 @@
-"""Batches by number, and an iterator that makes them ahead (Grain)."""
+"""Random access to batches, and an iterator that prefetches them (Grain)."""
 
 import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
 from nfnets import errors
 from nfnets.data import unreadable, workers
 
-
-class Batch(TypedDict):
-  """One process's slice of a global batch, b rows."""
-
-  image: np.ndarray  # uint8[b, S, S, 3]
-  label: np.ndarray  # int32[b]
-  mask: np.ndarray  # bool[b], False for padding
-
+if TYPE_CHECKING:
+  import grain
 
 _PREFETCHED = 2
 
 
+class Batch(TypedDict):
+  """One process's part of a batch of b images, S pixels wide and high."""
+
+  image: np.ndarray
+  """uint8[b, S, S, 3]."""
+  label: np.ndarray
+  """int32[b]."""
+  mask: np.ndarray
+  """bool[b]; False for rows that do not count."""
+
+
 class Made(NamedTuple):
-  """A batch and what could not be read while it was made."""
+  """A batch, and the unreadable examples found while making it."""
 
   batch: Batch
   unreadable: list[unreadable.Unreadable]
@@ -34,7 +39,7 @@ class Batches:
   """A sequence of batches, infinite for training; `batches[k]` is pure.
 
   Attributes:
-    unreadable: the unreadable examples met so far, id -> reason.
+    unreadable: the unreadable examples found so far, id -> reason.
   """
 
   def __init__(
@@ -44,13 +49,14 @@ class Batches:
     num_workers: int,
     ledger: unreadable.Ledger,
   ):
-    """Wraps `make(k)`, pure and picklable.
+    """Wraps a pure and picklable function.
 
     Args:
       make: makes batch k.
       length: the number of batches; None if there is no end.
-      num_workers: processes that make batches ahead; 0 for threads alone.
-      ledger: keeps account of unreadable examples.
+      num_workers: number of processes that prefetch batches; 0 prefetches with
+        threads only.
+      ledger: counts unreadable examples.
     """
     self._make = make
     self._length = length
@@ -59,13 +65,22 @@ class Batches:
     self.unreadable = ledger.found
 
   def __len__(self) -> int:
-    """The number of batches, where there is an end."""
+    """Returns the number of batches.
+
+    Raises:
+      TypeError: there is no end.
+    """
     if self._length is None:
       raise TypeError('training batches have no end')
     return self._length
 
   def __getitem__(self, number: int) -> Batch:
-    """Batch `number`, made now."""
+    """Makes batch `number`.
+
+    Raises:
+      IndexError: there is no such batch.
+      UserError: as in `BatchIterator.__next__`.
+    """
     if number < 0 or (self._length is not None and number >= self._length):
       raise IndexError(f'there is no batch {number}')
     made = self._make(number)
@@ -73,15 +88,15 @@ class Batches:
     return made.batch
 
   def __iter__(self) -> 'BatchIterator':
-    """All batches from the first, made ahead."""
+    """Iterates over all batches, prefetching them."""
     return self.iterate()
 
   def iterate(self, start: int = 0) -> 'BatchIterator':
-    """The batches from number `start` on, made ahead of their use."""
-    import grain  # Takes a second, which those who only index need not wait.
+    """Iterates over the batches from number `start`, prefetching them."""
+    import grain  # Takes a second, which indexing does not need.
 
     stop = sys.maxsize if self._length is None else self._length
-    # Two threads, so that the tail of one batch overlaps the next.
+    # With two threads, the end of one batch overlaps the start of the next.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_PREFETCHED)
     dataset = (
       grain.MapDataset.range(start, max(start, stop))
@@ -89,7 +104,7 @@ class Batches:
       .to_iter_dataset(ahead)
     )
     if self._num_workers:
-      _let_grain_read_its_flags()
+      _mark_flags_as_parsed()
       options = grain.MultiprocessingOptions(
         num_workers=self._num_workers, per_worker_buffer_size=1
       )
@@ -97,8 +112,8 @@ class Batches:
     return BatchIterator(iter(dataset), self._num_workers > 0, self._ledger)
 
 
-def _let_grain_read_its_flags() -> None:
-  """Grain reads an absl flag when it starts workers; defaults will do."""
+def _mark_flags_as_parsed() -> None:
+  """Lets Grain read an absl flag when it starts workers, at its default."""
   from absl import flags
 
   if not flags.FLAGS.is_parsed():
@@ -106,22 +121,33 @@ def _let_grain_read_its_flags() -> None:
 
 
 class BatchIterator(Iterator[Batch]):
-  """Yields batches; `close()` ends what makes them."""
+  """Yields batches; `close()` ends the threads and processes that make them."""
 
-  def __init__(self, made: Any, copies: bool, ledger: unreadable.Ledger):
-    """Wraps a Grain iterator of `Made`, which `copies` out of its memory."""
-    self._made = made
+  def __init__(
+    self,
+    made: 'grain.DatasetIterator[Made]',
+    copies: bool,
+    ledger: unreadable.Ledger,
+  ):
+    """Wraps a Grain iterator.
+
+    Args:
+      made: yields the batches.
+      copies: whether to copy them out of Grain's shared memory.
+      ledger: counts unreadable examples.
+    """
+    self._made: Iterator[Made] = made
     self._copies = copies
     self._ledger = ledger
-    # At the latest when the program ends: Grain's own clean-up comes too late.
+    # Runs when the program ends, if not before: Grain cleans up too late.
     self._finalizer = weakref.finalize(self, made.close)
 
   def __next__(self) -> Batch:
-    """The next batch.
+    """Returns the next batch.
 
     Raises:
-      UserError: too much is unreadable, a label is out of range, a record file
-        is damaged, or a worker process died.
+      UserError: too many images are unreadable, a label is out of range, a
+        record file is damaged, or a worker process died.
     """
     try:
       made = next(self._made)
@@ -131,21 +157,20 @@ class BatchIterator(Iterator[Batch]):
         raise
       self.close()
       raise errors.UserError(
-        f'a data worker died (exit status {died[1]}), perhaps for want of'
-        ' memory, or of room in /dev/shm: fewer workers or smaller batches need'
-        ' less'
+        f'a data worker died (exit status {died[1]}), perhaps for lack of'
+        ' memory or of space in /dev/shm: use fewer workers or smaller batches'
       ) from None
     self._ledger.add(made.unreadable)
     if not self._copies:
       return made.batch
-    # Grain's shared memory must be gone before the program ends.
-    return Batch(
-      image=np.array(made.batch['image']),
-      label=np.array(made.batch['label']),
-      mask=np.array(made.batch['mask']),
-    )
+    # Grain's shared memory must be released before the program ends.
+    return {
+      'image': np.array(made.batch['image']),
+      'label': np.array(made.batch['label']),
+      'mask': np.array(made.batch['mask']),
+    }
 
   def close(self) -> None:
-    """Ends the threads and worker processes; no batch can follow."""
+    """Ends the threads and worker processes, and the iteration."""
     self._finalizer()
     self._made = iter(())

@@ -200,7 +200,7 @@ def _make_evaluation(
   config: ml_collections.ConfigDict,
   model: models.Model,
   source: source_lib.Source,
-) -> evaluate_lib.Evaluation:
+) -> loop.Evaluate:
   folded, fold = models.folded(model)
   return evaluate_lib.make_evaluation(
     step_lib.make_eval_step(

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
 
 import jax
 
@@ -15,12 +14,6 @@ from nfnets.training import step as step_lib
 
 class Interrupted(Exception):
   """Evaluation was asked to stop before its end."""
-
-
-# (state, should_stop) -> metrics such as {'eval/top1': 0.9}
-Evaluation: TypeAlias = Callable[
-  [state_lib.TrainState, Callable[[], bool]], dict[str, float]
-]
 
 
 def evaluate_all(
@@ -81,7 +74,7 @@ def make_evaluation(
   eval_step: step_lib.EvalStep,
   batches: devices.Batches,
   fold: step_lib.Fold,
-) -> Evaluation:
+) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
   """Returns the function that the training loop evaluates a train state with.
 
   Args:

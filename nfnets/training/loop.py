@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -12,6 +13,12 @@ from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import interruption as interruption_lib
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
+
+# (state, should_stop) -> metrics such as {'eval/top1': 0.9}; see
+# `evaluate.make_evaluation`.
+Evaluate: TypeAlias = Callable[
+  [state_lib.TrainState, Callable[[], bool]], dict[str, float]
+]
 
 
 class Outcome(NamedTuple):
@@ -40,7 +47,7 @@ def train(
   *,
   train_step: step_lib.TrainStep,
   batches: devices.Batches,
-  evaluate: evaluate_lib.Evaluation,
+  evaluate: Evaluate,
   checkpointer: checkpoint.Checkpointer,
   reporter: reporting.Reporter,
   total_steps: int,
@@ -112,7 +119,7 @@ def _due(step: int, every: int, total_steps: int) -> bool:
 
 
 def _evaluate(
-  evaluate: evaluate_lib.Evaluation,
+  evaluate: Evaluate,
   state: state_lib.TrainState,
   step: int,
   reporter: reporting.Reporter,

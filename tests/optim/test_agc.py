@@ -33,7 +33,7 @@ def clip(grads, params, **kwargs):
 
 
 def f0_tree() -> tuple[dict, dict]:
-  """F0's parameters, filled, and gradients below and above their limits."""
+  """F0's parameters, filled, and gradients on both sides of their limits."""
   params: dict = {}
   grads: dict = {}
   rng = np.random.default_rng(1)

@@ -15,7 +15,7 @@ CASES = helpers.golden()['three_steps']
 
 
 def filled(shapes):
-  """Returns F0's parameters as in the golden run."""
+  """F0's parameters as the golden run had them."""
   return {
     module: {
       name: jnp.asarray(fill.fill(f'{module}/{name}', leaf.shape))

@@ -80,8 +80,8 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
   kills, status = 0, None
   while status != 0:
     process = start(workdir, *options)
-    # Timed from the start of Python; the first time well before the end, even if
-    # the machine is faster now.
+    # Timed from the start of Python. The first kill comes well before the end,
+    # even if the machine is faster now.
     wait = rng.uniform(0, 0.8 if kills else 0.4) * whole
     try:
       status, output = process.wait(wait), process.stdout.read()
