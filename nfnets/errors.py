@@ -1,10 +1,10 @@
-"""The one exception class for what a user can get wrong."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(ValueError):
-  """A mistake that the user can mend.
+  """An error that the user can fix.
 
-  The message is one line and names the offending value, the place where it
-  was found and the remedy. Entry points print it without a traceback and exit
-  with status 1 (see `nfnets.cli.run`).
+  The message is one line with the offending value, where it was found and how
+  to fix it. Entry points print it without a traceback and exit with status 1
+  (see `nfnets.cli.run`).
   """

@@ -1,18 +1,18 @@
-"""Logits and soft labels to a loss and to hits, per example."""
+"""Losses and hits per example, from logits and labels."""
 
 import jax
 import jax.numpy as jnp
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Cross-entropy between soft labels and the softmax of the logits.
+  """Computes the cross-entropy between soft labels and softmax(logits).
 
   Args:
-    logits: float[B, K], any float dtype; taken to float32 first.
+    logits: float[B, K], any float dtype; cast to float32 first.
     labels: float[B, K], a distribution over the classes in each row.
 
   Returns:
-    float32[B], in nats, one value per example.
+    float32[B], the loss of each example in nats.
 
   Raises:
     ValueError: the shapes differ.
@@ -26,13 +26,13 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
-  """Moves a share of each label's mass to the uniform distribution.
+  """Moves a fraction of each label's mass to the uniform distribution.
 
-  Applied after mixing, so that mixed targets are smoothed once.
+  Applied after mixing, so mixed labels are smoothed only once.
 
   Args:
     labels: float[..., K], a distribution over the classes in the last axis.
-    smoothing: the share in [0, 1); 0.1 in the published recipes.
+    smoothing: the fraction, in [0, 1); 0.1 in the published recipes.
 
   Returns:
     float[..., K]: (1 - smoothing) * labels + smoothing / K.
@@ -46,15 +46,15 @@ def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
 
 
 def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-  """Whether the true class is among the k highest logits.
+  """Returns whether the true class is among the k highest logits.
 
-  Equal logits count in the order of their class, as in `argmax`. A class whose
-  logit is not finite is never correct.
+  Ties go to the lower class, as in `argmax`. A class with a logit that is not
+  finite is never correct.
 
   Args:
     logits: float[B, K].
     labels: int[B], the true classes.
-    k: how many guesses count; where K < k, all K do.
+    k: the number of guesses; all K classes if K < k.
 
   Returns:
     bool[B].

@@ -1,4 +1,4 @@
-"""Strict settings for every test: set before JAX starts."""
+"""Strict settings for all tests, set before JAX starts."""
 
 import os
 
@@ -8,7 +8,7 @@ import jax
 
 from nfnets.runtime import compilation
 
-# As the programs do: a fifth of the tests' time.
+# As in the programs; saves a fifth of the tests' time.
 compilation.collect_garbage_rarely()
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

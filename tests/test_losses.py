@@ -41,7 +41,7 @@ def test_cross_entropy_gradient_is_softmax_minus_labels():
   )
 
 
-def test_cross_entropy_refuses_other_shapes():
+def test_cross_entropy_refuses_different_shapes():
   with pytest.raises(ValueError, match=r'\(2, 3\).*\(2, 4\)'):
     losses.softmax_cross_entropy(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
 
@@ -55,7 +55,7 @@ def test_smoothing_keeps_the_sum_and_moves_a_tenth():
 
 
 @pytest.mark.parametrize('smoothing', [-0.1, 1.0])
-def test_smoothing_refuses_impossible_shares(smoothing):
+def test_smoothing_outside_0_to_1_is_refused(smoothing):
   with pytest.raises(ValueError, match=str(smoothing)):
     losses.smooth_labels(jnp.eye(3), smoothing)
 
@@ -75,6 +75,6 @@ def test_top_k_of_few_classes_and_of_equal_logits():
   assert first.tolist() == [True, False]
 
 
-def test_top_k_of_nan_is_wrong():
+def test_top_k_of_nan_is_not_correct():
   logits = jnp.full((1, 3), jnp.nan)
   assert not losses.top_k_correct(logits, jnp.array([0]), 1).any()

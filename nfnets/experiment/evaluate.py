@@ -56,7 +56,9 @@ def evaluate(
     params, state = devices.replicate((network.params, network.state))
     params = fold_replicated(params)
     with contextlib.closing(batches.iterate()) as stream:
-      result = evaluate_lib.evaluate(eval_step, params, state, stream)
+      result = evaluate_lib.evaluate_all(
+        eval_step, {'': (params, state)}, stream
+      )
     if devices.is_primary():
       print(
         f'{network.name}: top-1 {result["top1"]:.2%},'

@@ -139,7 +139,7 @@ def _load_sources(
 
 def _has_begun(workdir: pathlib.Path) -> bool:
   """False where nothing can be lost: the first start ended in an error."""
-  metrics = workdir / reporting.METRICS_FILE
+  metrics = workdir / workdir_lib.METRICS
   return metrics.exists() or any((workdir / CHECKPOINTS).glob('*'))
 
 

@@ -1,1 +1,1 @@
-"""Gradients to updates, on any pytree."""
+"""Optimizers: gradients to updates, on any pytree."""

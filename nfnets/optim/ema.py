@@ -1,32 +1,34 @@
 """Exponential moving average of the parameters, with a warm-up."""
 
-from typing import Any
-
+import chex
 import jax
 import jax.numpy as jnp
 
 
 def ema_update(
-  ema: Any, new: Any, step: int | jax.Array, decay: float = 0.99999
-) -> Any:
-  """One update of a moving average.
+  ema: chex.ArrayTree,
+  new: chex.ArrayTree,
+  step: int | jax.Array,
+  decay: float = 0.99999,
+) -> chex.ArrayTree:
+  """Updates a moving average with the current values.
 
-  The decay of step t is min(decay, (1 + t) / (10 + t)), so that the average
-  forgets the initial values early in a run. It takes 9 / (1 - decay) steps to
-  come under `decay`: at 0.99999 the published runs never get there and average
-  over about their last ninth instead.
+  The decay at step t is min(decay, (1 + t) / (10 + t)), so the average forgets
+  the initial values early in a run. The second term reaches `decay` only after
+  about 9 / (1 - decay) steps: at 0.99999 the published runs never get there
+  and average over roughly their last ninth instead.
 
   Args:
     ema: the average so far, a pytree.
-    new: the present values, a pytree of the same structure.
-    step: t, updates made before this one (0 for the first).
+    new: the current values, a pytree of the same structure.
+    step: t, the number of updates before this one (0 for the first).
     decay: the largest decay.
 
   Returns:
     The new average, in the dtypes of `ema`. Leaves that are not floats (such
-    as counters) are taken from `new`.
+    as counters) are copied from `new`.
   """
-  # 1 - decay in Python's float64: in float32 it would be off by 1% at 0.99999.
+  # 1 - decay in Python's float64: float32 would be off by 0.1% at 0.99999.
   step = jnp.asarray(step, jnp.float32)
   rate = jnp.maximum(jnp.float32(1 - decay), 9 / (10 + step))
 

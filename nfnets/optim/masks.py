@@ -1,26 +1,28 @@
-"""Which parameters are decayed, clipped or trained, told by their names."""
+"""Selects the parameters to decay, clip or train, by their names."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import optax
 
-# A pytree of bool like the parameters, or a function from them to one.
-Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
+# A pytree of bool structured like the parameters.
+BoolTree: TypeAlias = optax.Params
+# Such a pytree, or a function from the parameters to one.
+Mask: TypeAlias = BoolTree | Callable[[optax.Params], BoolTree]
 
 _NOT_DECAYED = ('b', 'scale', 'offset')
 
 
-def decay_mask(params: Any) -> Any:
-  """True for weights: all but gains, biases, scales and offsets.
+def decay_mask(params: optax.Params) -> BoolTree:
+  """Selects the weights: all but gains, biases, scales and offsets.
 
-  Weights are the raw kernels of convolutions (also under weight
-  standardization), of squeeze-excite and of the classifier. Skip gains and
-  the scalar biases and scales of Fixup are not.
+  Weights are the kernels of convolutions (before weight standardization) and
+  the matrices of squeeze-excite and of the classifier. Skip gains and Fixup's
+  scalar biases and scales are not weights.
 
   Args:
-    params: any pytree of parameters, named as Haiku names them.
+    params: any pytree of parameters with Haiku's names.
 
   Returns:
     A pytree of bool like `params`.
@@ -28,13 +30,13 @@ def decay_mask(params: Any) -> Any:
   return _by_path(_is_decayed, params)
 
 
-def clip_mask(params: Any) -> Any:
-  """True for all but the classifier's weight matrix.
+def clip_mask(params: optax.Params) -> BoolTree:
+  """Selects all parameters but the classifier's weight matrix.
 
   Its bias is clipped, as in the published code.
 
   Args:
-    params: any pytree of parameters, named as Haiku names them.
+    params: any pytree of parameters with Haiku's names.
 
   Returns:
     A pytree of bool like `params`.
@@ -42,11 +44,11 @@ def clip_mask(params: Any) -> Any:
   return _by_path(lambda path: not _is_head_weight(path), params)
 
 
-def head_mask(params: Any) -> Any:
-  """True for the classifier: its weight matrix and its bias.
+def head_mask(params: optax.Params) -> BoolTree:
+  """Selects the classifier: its weight matrix and its bias.
 
   Args:
-    params: any pytree of parameters, named as Haiku names them.
+    params: any pytree of parameters with Haiku's names.
 
   Returns:
     A pytree of bool like `params`.
@@ -57,12 +59,12 @@ def head_mask(params: Any) -> Any:
 def selected(
   mask: Mask | None, params: optax.Params, treedef: jax.tree_util.PyTreeDef
 ) -> list[int]:
-  """The positions of the leaves that a mask selects.
+  """Returns the positions of the leaves that a mask selects.
 
   Args:
-    mask: see `Mask`; None selects all.
+    mask: see `Mask`; None selects all leaves.
     params: the parameters.
-    treedef: of the tree whose leaves are counted, structured like `params`.
+    treedef: structure of the parameters; leaves are counted in its order.
   """
   if mask is None:
     return list(range(treedef.num_leaves))
@@ -71,12 +73,14 @@ def selected(
   return [i for i, applies in enumerate(leaves) if applies]
 
 
-def _by_path(rule: Callable[[list[str]], bool], params: Any) -> Any:
+def _by_path(
+  rule: Callable[[list[str]], bool], params: optax.Params
+) -> BoolTree:
   """Applies `rule` to each leaf's path, split at '/', without Haiku's '~'."""
 
-  def leaf_rule(path: tuple[Any, ...], leaf: Any) -> bool:
+  def leaf_rule(path: jax.tree_util.KeyPath, leaf: jax.Array) -> bool:
     del leaf
-    names = '/'.join(jax.tree_util.keystr((key,), simple=True) for key in path)
+    names = jax.tree_util.keystr(path, simple=True, separator='/')
     return rule([name for name in names.split('/') if name != '~'])
 
   return jax.tree_util.tree_map_with_path(leaf_rule, params)

@@ -1,7 +1,8 @@
-"""The optimizer of the published recipes, put together."""
+"""The optimizer of the published recipes."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,17 @@ import optax
 
 from nfnets.optim import agc, masks
 
+# Parameters -> pytree of bool like them, False where one is frozen.
+Trainable: TypeAlias = Callable[[optax.Params], masks.BoolTree]
+
 
 class Group(NamedTuple):
   """Parameters that the optimizer treats alike.
 
   Attributes:
-    name: what they are.
-    tensors: how many arrays.
-    parameters: how many numbers in them.
+    name: the group's name, such as 'weights'.
+    tensors: number of arrays.
+    parameters: number of scalars in them.
     applies: what the optimizer does to them, in words.
   """
 
@@ -34,50 +38,47 @@ def make_optimizer(
   weight_decay: float = 2e-5,
   clipping: float | None = 0.01,
   clip_eps: float = 1e-3,
-  trainable: masks.Mask | None = None,
+  trainable: Trainable | None = None,
 ) -> optax.GradientTransformation:
-  """SGD with adaptive clipping, weight decay and Nesterov momentum.
+  """Builds SGD with adaptive clipping, weight decay and Nesterov momentum.
 
   In this order: clip the gradient (all but the classifier's weight), add
-  weight_decay * w (weights only, so the decay is not clipped), momentum, times
-  -schedule(step).
+  weight_decay * w (weights only, so the decay is not clipped), apply momentum,
+  multiply by -schedule(step).
 
   Args:
     schedule: the learning rate, or a function from the step to it.
     momentum: decay of the momentum buffer.
     nesterov: whether to look ahead: g + momentum * buffer, not the buffer.
     weight_decay: coefficient, on the parameters of `masks.decay_mask`.
-    clipping: see `agc.adaptive_grad_clip`; None does not clip.
-    clip_eps: its `eps`.
-    trainable: pytree of bool like the parameters (or a function from the
-      parameters to one), False where a parameter is frozen: it gets no update,
-      has no momentum and does not count in the share of clipped units. None
-      trains all.
+    clipping: see `agc.adaptive_grad_clip`; None disables clipping.
+    clip_eps: `eps` of `agc.adaptive_grad_clip`.
+    trainable: selects the parameters to train, such as `masks.head_mask`. A
+      frozen parameter gets no update, has no momentum and does not count in
+      the fraction of clipped units. None trains all.
 
   Returns:
     A transformation. `optax.tree.get(state, 'clipped')` is the fraction of
     units that the last update clipped.
 
   References:
-    Brock et al., `High-Performance Large-Scale Image Recognition Without
+    Brock et al, `High-Performance Large-Scale Image Recognition Without
     Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.1 and
     appendix A.
   """
   steps = []
   if clipping is not None:
     steps.append(agc.adaptive_grad_clip(clipping, clip_eps, masks.clip_mask))
-  if weight_decay:
-    # Checkpoints name the momentum by its place in the chain.
-    steps.append(optax.identity())
   steps.append(_decayed_trace(momentum, nesterov, weight_decay))
   steps.append(optax.scale_by_learning_rate(schedule))
   optimizer = optax.chain(*steps)
   if trainable is None:
     return optimizer
 
-  def labels(params: Any) -> Any:
-    tree = trainable(params) if callable(trainable) else trainable
-    return jax.tree.map(lambda trains: 'train' if trains else 'frozen', tree)
+  def labels(params: optax.Params) -> optax.Params:
+    return jax.tree.map(
+      lambda trains: 'train' if trains else 'frozen', trainable(params)
+    )
 
   return optax.partition(
     {'train': optimizer, 'frozen': optax.set_to_zero()}, labels
@@ -87,19 +88,21 @@ def make_optimizer(
 def _decayed_trace(
   momentum: float, nesterov: bool, weight_decay: float
 ) -> optax.GradientTransformation:
-  """`optax.add_decayed_weights` and `optax.trace` in one, but for rounding.
+  """Fuses `optax.add_decayed_weights` and `optax.trace`; equal up to rounding.
 
-  In those two the decayed gradient has two uses, for which XLA on CPUs writes
-  it out: memory of the size of the parameters, and three passes over it. Here
-  the sums have nothing in common but the momentum, which is kept anyway.
+  In optax's pair the decayed gradient is used twice, so XLA on CPUs writes it
+  to memory: an array the size of the parameters, and three passes over it.
+  Here the two sums share only the momentum, which is stored anyway.
   """
 
-  def init_fn(params: Any) -> optax.TraceState:
+  def init_fn(params: optax.Params) -> optax.TraceState:
     return optax.TraceState(trace=jax.tree.map(jnp.zeros_like, params))
 
   def update_fn(
-    updates: Any, state: optax.TraceState, params: Any = None
-  ) -> tuple[Any, optax.TraceState]:
+    updates: optax.Updates,
+    state: optax.TraceState,
+    params: optax.Params | None = None,
+  ) -> tuple[optax.Updates, optax.TraceState]:
     decayed = masks.decay_mask(params)
 
     def step(
@@ -120,13 +123,13 @@ def _decayed_trace(
 
 
 def describe_groups(
-  params: Any,
+  params: optax.Params,
   *,
   weight_decay: float = 2e-5,
   clipping: float | None = 0.01,
-  trainable: masks.Mask | None = None,
+  trainable: Trainable | None = None,
 ) -> list[Group]:
-  """What `make_optimizer` with the same arguments does to which parameters.
+  """Lists the parameter groups and what `make_optimizer` does to each.
 
   Args:
     params: the parameters (or their shapes, from `jax.eval_shape`).
@@ -135,12 +138,13 @@ def describe_groups(
     trainable: as in `make_optimizer`.
 
   Returns:
-    The groups that are not empty: weights, gains and biases, the classifier's
-    weight, frozen parameters.
+    The non-empty groups among weights, gains and biases, the classifier's
+    weight, and frozen parameters.
   """
-  trains = trainable(params) if callable(trainable) else trainable
-  if trains is None:
+  if trainable is None:
     trains = jax.tree.map(lambda _: True, params)
+  else:
+    trains = trainable(params)
   rows = zip(
     jax.tree.leaves(params),
     jax.tree.leaves(trains),
@@ -170,7 +174,7 @@ def _group_name(train: bool, decayed: bool, clipped: bool) -> str:
 def _what_applies(
   weight_decay: float, clipping: float | None
 ) -> dict[str, str]:
-  """Group name -> what the optimizer does to it, in the order of printing."""
+  """Returns {group name: what the optimizer does to it}, in printing order."""
   clip = [] if clipping is None else [f'AGC {clipping:g}']
   decay = [f'weight decay {weight_decay:g}'] if weight_decay else []
   return {

@@ -1,1 +1,1 @@
-"""What a program needs from the machine that it runs on."""
+"""What a program needs from the machine it runs on."""

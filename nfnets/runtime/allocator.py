@@ -1,4 +1,4 @@
-"""How a program gets its memory from the operating system."""
+"""Settings of the C library's memory allocator."""
 
 import os
 import re
@@ -7,32 +7,31 @@ import sys
 _TUNABLES = 'GLIBC_TUNABLES'
 _PREFIX = 'glibc.malloc.'
 _SETTINGS = {
-  # Large pieces come from the heap and stay in it.
+  # Large blocks come from the heap and stay in it.
   'mmap_max': 0,
-  # In a single heap the threads wait for one another while each looks through
-  # what compiling left there: a seventh of the step of a small network.
+  # With a single heap, threads wait for one another while each searches the
+  # blocks that compilation left: a seventh of a small network's step.
   'arena_max': 4,
   'trim_threshold': 2**40,
-  # The heap asks for pages of 2 MiB.
+  # The heap requests pages of 2 MiB.
   'hugetlb': 1,
 }
-# The first glibc that has them all.
+# The first glibc with all of these settings.
 _GLIBC = (2, 35)
 
 
 def keep_freed_memory() -> None:
-  """Starts this program anew so that it keeps the memory that it frees.
+  """Restarts this program so that it reuses freed memory.
 
-  XLA asks for the working memory of a program (0.7 GiB for an F0 train step of
-  4 images) at every step and frees it afterwards. By default the C library
-  hands that back to the system each time, and a CPU spends an eighth of every
-  step on getting it again, page by page.
+  XLA allocates the working memory of a program (0.7 GiB for an F0 train step
+  with 4 images) at every step and frees it afterwards. By default the C library
+  returns it to the system each time, and a CPU spends an eighth of every step
+  on getting it back, page by page.
 
-  Only a new program image can have other settings, so that this belongs at the
-  very start. Nothing happens unless the program was started as
-  `python -m nfnets.NAME` on Linux with a C library that has the settings. A
-  GLIBC_TUNABLES that names any of glibc.malloc, such as glibc.malloc.hugetlb=0,
-  stays as it is.
+  The settings apply only when a program starts, so call this first. Does
+  nothing unless the program was started as `python -m nfnets.NAME` on Linux
+  with a C library that has the settings. If GLIBC_TUNABLES already contains any
+  glibc.malloc setting, such as glibc.malloc.hugetlb=0, it stays unchanged.
 
   References:
     GNU Project, `The GNU C Library Reference Manual`, 2022, section Memory
@@ -46,9 +45,9 @@ def keep_freed_memory() -> None:
 
 
 def default_environment() -> dict[str, str]:
-  """The environment for a child that is not to have these settings."""
+  """Returns the environment for a child process without these settings."""
   tunables = os.environ.get(_TUNABLES, '')
-  # They stand last: see above.
+  # keep_freed_memory appends the settings.
   users = tunables.removesuffix(':'.join(_assignments())).rstrip(':')
   return os.environ | {_TUNABLES: users}
 
@@ -58,10 +57,9 @@ def _assignments() -> list[str]:
 
 
 def _started_as_module() -> bool:
-  """Whether the interpreter's own command line names our program.
+  """Returns whether the interpreter was started as `python -m nfnets.NAME`.
 
-  A debugger's, a notebook's or a test runner's does not, and none of them may
-  be started anew.
+  Debuggers, notebooks and test runners were not; they must not be restarted.
   """
   spec = getattr(sys.modules['__main__'], '__spec__', None)
   name = spec.name.removesuffix('.__main__') if spec else ''

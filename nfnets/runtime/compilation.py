@@ -1,9 +1,8 @@
-"""How programs are compiled and started, for every entry point.
+"""Compilation and start-up settings for every entry point.
 
-An F0 train step takes ten seconds and more to compile on a CPU; read back from
-the cache it takes about one. The cache holds executable code: it lies in a
-folder that only the user can write, and nothing but these programs should fill
-it.
+An F0 train step takes ten seconds or more to compile on a CPU, and about one
+second to read from the cache. The cache holds executable code: it is in a
+folder that only the user can write to, and only these programs should fill it.
 """
 
 import gc
@@ -17,15 +16,15 @@ import jaxlib
 from nfnets import files
 
 _FLAGS = (
-  # A third off the compile time of a train step on a CPU, which itself takes as
-  # long.
+  # Saves a third of the compile time of a train step on a CPU; the step runs as
+  # fast as without it.
   '--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE',
-  # Without it XLA for CPUs drops the barriers that keep what rematerialization
-  # computes again from being merged with what it was to replace, and those
-  # that keep the equal operations of a deep network equal (`optim.agc`).
+  # XLA for CPUs would otherwise drop two kinds of barriers: those that keep
+  # rematerialized values from being merged with the values they replace, and
+  # those that keep equal operations of a deep network equal (`nfnets.xla`).
   '--xla_disable_hlo_passes=cse_barrier_expander',
 )
-# XLA ends the process at a flag that it does not know.
+# XLA aborts the process on an unknown flag.
 _FLAG_VERSIONS = ('0.10.',)
 
 OPT_OUT = 'NFNETS_COMPILATION_CACHE'
@@ -35,10 +34,10 @@ _COLLECT_EVERY = 50_000
 
 
 def prepare(*, cache: bool = True) -> None:
-  """All of the functions below; to be called before JAX's first use.
+  """Calls all functions below; must run before JAX's first use.
 
   Args:
-    cache: whether compiled programs are kept between runs.
+    cache: whether to keep compiled programs between runs.
   """
   set_compiler_flags()
   run_in_calling_thread()
@@ -48,11 +47,11 @@ def prepare(*, cache: bool = True) -> None:
 
 
 def set_compiler_flags() -> None:
-  """Asks XLA to compile quickly for CPUs, and to keep rematerialization.
+  """Makes XLA compile quickly for CPUs and keep rematerialization.
 
-  To be called before JAX's first use. What the user has put in XLA_FLAGS for
-  the same flags stays. Releases of jaxlib that were not tried, and machines
-  with TPUs, keep XLA's defaults.
+  Must run before JAX's first use. Values that the user has set for the same
+  flags in XLA_FLAGS take precedence. Untested jaxlib releases and machines with
+  TPUs keep XLA's defaults.
   """
   flags = os.environ.get('XLA_FLAGS', '')
   tried = jaxlib.version.__version__.startswith(_FLAG_VERSIONS)
@@ -63,33 +62,32 @@ def set_compiler_flags() -> None:
 
 
 def run_in_calling_thread() -> None:
-  """Has the thread that calls a program on a single CPU device run it.
+  """Makes programs for a single CPU device run in the calling thread.
 
-  By default a call only hands the program to one of several threads. glibc
-  gives each its own heap, of pieces of 64 MiB at most, so that the working
+  By default a call hands the program to one of several threads. glibc gives
+  each thread a heap of its own in blocks of at most 64 MiB, so the working
   memory of a program comes from the system at every call, page by page, unless
-  the thread happens to be one that shares the main heap: an eighth of the train
-  step of a ResNet-50. To be called before JAX's first use.
+  the thread happens to share the main heap. This costs an eighth of the train
+  step of a ResNet-50. Must run before JAX's first use.
   """
   jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 
 def collect_garbage_rarely() -> None:
-  """Has Python look for garbage once in many new objects.
+  """Makes Python collect garbage less often.
 
-  Tracing a network makes millions of them, and at Python's default a third of
-  its time goes into looking through them again and again.
+  Tracing a network creates millions of objects; with Python's default a third
+  of the time goes into scanning them over and over.
   """
   gc.set_threshold(_COLLECT_EVERY, *gc.get_threshold()[1:])
 
 
 def enable_compilation_cache() -> pathlib.Path | None:
-  """Lets JAX keep compiled programs between runs.
+  """Makes JAX keep compiled programs between runs.
 
-  A cache that the user has already set (JAX_COMPILATION_CACHE_DIR) is left as
-  it is; NFNETS_COMPILATION_CACHE=0 turns ours off. A folder that cannot be
-  written means no cache, not a failure. To be called before anything is
-  compiled.
+  A cache that the user has already set (JAX_COMPILATION_CACHE_DIR) is kept;
+  NFNETS_COMPILATION_CACHE=0 disables ours. If the folder cannot be written
+  there is no cache and no error. Must run before anything is compiled.
 
   Returns:
     The folder in use, or None without a cache.
@@ -106,6 +104,6 @@ def enable_compilation_cache() -> pathlib.Path | None:
   if not os.access(directory, os.W_OK | os.X_OK):
     return None
   jax.config.update('jax_compilation_cache_dir', str(directory))
-  # JAX's default, 1 s, leaves out dozens of small programs of every start.
+  # JAX's default, 1 s, skips dozens of small programs of every start.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
   return directory

@@ -1,1 +1,1 @@
-"""The only place that meets devices and disk."""
+"""Training: the state, the step, the loop and what they write to disk."""

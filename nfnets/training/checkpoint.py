@@ -1,11 +1,10 @@
 """Checkpoints on disk: written in the background, verified when read.
 
-This is the only file that imports Orbax. Process 0 alone reads and writes; the
-others receive what it read. A checkpoint appears under its step number only
-when all of it is on disk, so that a run killed while saving finds the one
-before. Layout of `<directory>/<step>/`: `state` (Orbax's arrays under flat
-names such as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and
-`metrics`.
+This is the only file that imports Orbax. Process 0 alone reads and writes and
+broadcasts what it read. A checkpoint appears under its step number only when
+it is complete, so a run killed while saving resumes from the one before.
+Layout of `<directory>/<step>/`: `state` (Orbax's arrays under flat names such
+as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and `metrics`.
 """
 
 import functools
@@ -13,7 +12,8 @@ import json
 import logging
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from nfnets import errors
 from nfnets.training import checkpoint_files, devices
 from nfnets.training import manifest as manifest_lib
+from nfnets.training import state as state_lib
 
 _log = logging.getLogger(__name__)
 
@@ -31,23 +32,20 @@ class Restored(NamedTuple):
   """A checkpoint that was read.
 
   Attributes:
-    state: numpy arrays in the structure of the target; place it with
-      `devices.replicate`.
-    step: its number.
-    metrics: what was measured at that step; {} for one saved on the way out.
-    config: what the `Checkpointer` that wrote it was given.
+    state: the train state as numpy arrays; see `devices.replicate`.
+    step: its step number.
+    metrics: evaluation metrics at that step; {} for one saved on exit.
   """
 
-  state: Any
+  state: state_lib.TrainState
   step: int
   metrics: dict[str, float]
-  config: Any
 
 
 class Checkpointer:
   """Saves and restores the train state of one run.
 
-  All methods are called by every process, at the same step.
+  Every process calls every method, at the same step.
   """
 
   def __init__(
@@ -55,21 +53,19 @@ class Checkpointer:
     directory: str | pathlib.Path,
     *,
     keep: int = 3,
-    best_metric: str = 'eval/top1',
-    config: Any = None,
+    config: manifest_lib.Settings | None = None,
   ) -> None:
     """Opens a directory of checkpoints.
 
     Args:
-      directory: made if it is missing; held by one run at a time
+      directory: created if missing; used by one run at a time
         (`workdir.claim`).
-      keep: how many of the newest to keep.
-      best_metric: the checkpoint where this is highest is kept besides.
-      config: JSON that each checkpoint carries along.
+      keep: number of latest checkpoints to keep. The one with the highest
+        'eval/top1' is kept as well.
+      config: settings to store in each checkpoint, as JSON.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._keep = keep
-    self._best_metric = best_metric
     self._config = config
     self._saved: int | None = None
     self._manager: ocp.CheckpointManager | None = None
@@ -78,75 +74,78 @@ class Checkpointer:
 
   @property
   def latest_step(self) -> int | None:
-    """The newest step that was saved or restored here."""
+    """The step of the latest checkpoint saved or restored here."""
     return self._saved
 
-  def restore_latest(self, target: Any) -> Restored | None:
-    """Reads the newest checkpoint that is whole.
+  def restore_latest(self, target: state_lib.TrainState) -> Restored | None:
+    """Reads the latest intact checkpoint.
 
-    One that is not is named in a warning and set aside (renamed, not removed),
-    and the one before it is tried.
+    A damaged one is moved aside (renamed, not removed) with a warning, and the
+    one before it is tried.
 
     Args:
-      target: a train state, of which structure, shapes and dtypes count.
+      target: a train state; only its structure, shapes and dtypes matter.
 
     Returns:
-      What was read, or None where there is no checkpoint yet.
+      The checkpoint, or None if there is none yet.
 
     Raises:
-      UserError: checkpoints are there but none is whole, or the newest whole
+      UserError: there are checkpoints but none is intact, or the newest intact
         one does not fit the target.
     """
-    arrays: manifest_lib.Arrays | None = None
-    header: dict[str, Any] = {}
+    found, error = None, ''
     if devices.is_primary():
       try:
-        arrays, header = checkpoint_files.newest_whole(
+        found = checkpoint_files.newest_intact(
           self.directory, target, _read_arrays
         )
-      except errors.UserError as error:
-        header = {'error': str(error)}
-    header = json.loads(devices.broadcast_text(json.dumps(header)))
-    if 'error' in header:
-      raise errors.UserError(header['error'])
-    if not header:
+      except errors.UserError as caught:
+        error = str(caught)
+    header = found and (found.step, found.metrics)
+    text = devices.broadcast_text(json.dumps([error, header]))
+    error, header = json.loads(text)
+    if error:
+      raise errors.UserError(error)
+    if header is None:
       return None
-    flat = arrays or {
-      name: np.zeros(x.shape, x.dtype)
-      for name, x in manifest_lib.flatten(target).items()
-    }
-    flat = devices.broadcast_arrays(flat)
-    self._saved = header['step']
-    return Restored(manifest_lib.unflatten(flat, target), **header)
+    arrays = found.arrays if found else manifest_lib.zeros(target)
+    arrays = devices.broadcast_arrays(arrays)
+    self._saved, metrics = header
+    state = manifest_lib.unflatten(arrays, target)
+    return Restored(state, self._saved, metrics)
 
   def save(
-    self, step: int, state: Any, metrics: dict[str, float] | None = None
+    self,
+    step: int,
+    state: state_lib.TrainState,
+    metrics: dict[str, float] | None = None,
   ) -> None:
     """Starts writing a checkpoint; returns when `state` may be donated.
 
-    Waits for the save before it, if that still runs.
+    Waits for the previous save first, if it is still running.
 
     Args:
-      step: its number, above every number saved before. Again the newest
-        number: nothing is done.
-      state: a train state.
-      metrics: what was measured at this step; without, it is never the best.
+      step: its step number, above all saved before. Does nothing if it is the
+        latest one's.
+      state: the train state.
+      metrics: evaluation metrics at this step; a checkpoint without them is
+        never the best.
 
     Raises:
-      UserError: this save cannot start or the one before failed, and why.
+      UserError: this save cannot start, or the previous one failed.
     """
     self.wait()
     if step == self._saved:
       return
     if devices.is_primary():
-      self._start(step, manifest_lib.host_copy(state), metrics)
+      self._start(step, manifest_lib.host_copy(state), metrics or {})
     self._saved = step
 
   def wait(self) -> None:
-    """Returns when the last save is on disk.
+    """Waits until the last save is on disk.
 
     Raises:
-      UserError: it failed, and why.
+      UserError: the save failed.
     """
     if self._manager is None:
       return
@@ -160,10 +159,10 @@ class Checkpointer:
     checkpoint_files.remove_deleted(self.directory)
 
   def close(self) -> None:
-    """Waits for the last save and lets go of Orbax's threads.
+    """Waits for the last save and stops Orbax's threads.
 
     Raises:
-      UserError: the last save failed, and why.
+      UserError: the save failed.
     """
     try:
       self.wait()
@@ -172,21 +171,22 @@ class Checkpointer:
         self._manager.close()
         self._manager = None
 
-  def _start(self, step: int, arrays: Any, metrics: Any) -> None:
+  def _start(
+    self, step: int, arrays: manifest_lib.Arrays, metrics: dict[str, float]
+  ) -> None:
     manifest = manifest_lib.make(
-      arrays, step=step, metrics=metrics or {}, config=self._config
+      arrays, step=step, metrics=metrics, config=self._config
     )
     try:
       if self._manager is None:
-        self._manager = self._open()
+        self._manager = _open_manager(self.directory, self._keep)
       started = self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.PyTreeSave(arrays),
           manifest=ocp.args.JsonSave(manifest),
         ),
-        # Orbax warns when there are none.
-        metrics=metrics or {},
+        metrics=metrics,  # {} if there are none: Orbax warns about None
       )
     except Exception as error:
       raise checkpoint_files.write_error(self.directory, step, error) from error
@@ -195,41 +195,43 @@ class Checkpointer:
         f'checkpoint {step} is not newer than those in {self.directory}'
       )
 
-  def _open(self) -> ocp.CheckpointManager:
-    _hush_orbax()
-    best = functools.partial(checkpoint_files.metric, self._best_metric)
-    policies = checkpoint_managers.AnyPreservationPolicy(
-      [
-        checkpoint_managers.LatestN(self._keep),
-        checkpoint_managers.BestN(
-          get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False
-        ),
-      ]
-    )
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=policies,
-      best_fn=best,
-      todelete_subdir=checkpoint_files.DELETED,
-      create=False,  # not allowed with active_processes
-      multiprocessing_options=_alone(),
-    )
-    return ocp.CheckpointManager(self.directory, options=options)
+
+def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  _hush_orbax()
+  policies = checkpoint_managers.AnyPreservationPolicy(
+    [
+      checkpoint_managers.LatestN(keep),
+      checkpoint_managers.BestN(
+        get_metric_fn=checkpoint_files.score,
+        n=1,
+        keep_checkpoints_without_metrics=False,
+      ),
+    ]
+  )
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=policies,
+    best_fn=checkpoint_files.score,
+    todelete_subdir=checkpoint_files.DELETED,
+    create=False,  # not allowed with active_processes
+    multiprocessing_options=_this_process_only(),
+  )
+  return ocp.CheckpointManager(directory, options=options)
 
 
 def read_weights(
   directory: str | pathlib.Path, step: int | None = None, *, ema: bool = True
 ) -> checkpoint_files.Weights:
-  """Reads the weights of a checkpoint, without the optimizer's state.
+  """Reads the weights of a checkpoint, without the optimizer state.
 
-  Changes nothing on disk, so that it may look into a run under way.
+  Changes nothing on disk, so it is safe while the run is training.
 
   Args:
-    directory: of the checkpoints.
-    step: which; None is the newest whole one.
-    ema: the moving average, where one was kept; else the weights themselves.
+    directory: the directory of checkpoints.
+    step: the checkpoint's step number; None reads the newest intact one.
+    ema: whether to read the moving averages, if the run kept them.
 
   Raises:
-    UserError: there is no such checkpoint, or it is not whole.
+    UserError: there is no such checkpoint, or it is damaged.
   """
   directory = pathlib.Path(directory).absolute()
   steps = checkpoint_files.steps(directory) if step is None else [step]
@@ -240,15 +242,15 @@ def read_weights(
       return checkpoint_files.read_weights(path, ema, _read_arrays)
     except manifest_lib.DamagedError as error:
       reasons.append(f'{number}: {error}')
-      _log.warning('checkpoint %s is not used: %s', path, error)
-  why = '; '.join(reasons) or 'it holds none'
+      _log.warning('skipped damaged checkpoint %s: %s', path, error)
+  why = '; '.join(reasons) or 'it has none'
   raise errors.UserError(f'no checkpoint to read in {directory} ({why})')
 
 
 def _read_arrays(
-  path: pathlib.Path, leaves: dict[str, Any]
+  path: pathlib.Path, leaves: Mapping[str, manifest_lib.Leaf]
 ) -> manifest_lib.Arrays:
-  """Reads the named arrays and compares them with their digests."""
+  """Reads the arrays in `leaves` and verifies them (`ReadArrays`)."""
   item = {name: 0 for name in leaves}
   how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in leaves}
   args = ocp.args.PyTreeRestore(
@@ -262,33 +264,34 @@ def _read_arrays(
     reason = ' '.join(str(error).split())[:200]
     raise manifest_lib.DamagedError(f'its arrays: {reason}') from error
   manifest_lib.verify(arrays, leaves)
-  return arrays
+  return {manifest_lib.stable_name(name): x for name, x in arrays.items()}
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-  """Orbax waits for no other process."""
+def _this_process_only() -> ocp.options.MultiprocessingOptions:
+  """Keeps Orbax from waiting for other processes."""
   own = jax.process_index()
   return ocp.options.MultiprocessingOptions(own, {own})
 
 
 def _reader() -> ocp.Checkpointer:
   _hush_orbax()
-  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
-  return ocp.Checkpointer(handler, multiprocessing_options=_alone())
+  own = _this_process_only()
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=own)
+  return ocp.Checkpointer(handler, multiprocessing_options=own)
 
 
 @functools.cache
 def _hush_orbax() -> None:
-  """Keeps tracebacks of what is raised anyway off the terminal.
+  """Keeps Orbax's tracebacks off the terminal; its errors are raised anyway.
 
-  Orbax logs each error of its threads, and after the first bad array it closes
-  the event loop that its other reads and writes are still to report to.
+  Orbax logs each error of its threads. After the first bad array it also closes
+  the event loop that its other reads and writes still report to.
   """
   logger = logging.getLogger('absl')
   logger.addFilter(lambda record: 'orbax' not in record.pathname)
   previous = sys.unraisablehook
 
-  def hook(unraisable: Any) -> None:
+  def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
     if 'Event loop is closed' not in str(unraisable.exc_value):
       previous(unraisable)
 

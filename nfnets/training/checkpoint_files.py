@@ -1,47 +1,70 @@
-"""A directory of checkpoints, seen without Orbax."""
+"""A directory of checkpoints, without Orbax."""
 
 import json
 import logging
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
-import numpy as np
+import chex
 
 from nfnets import errors
+from nfnets.models import registry
 from nfnets.training import manifest as manifest_lib
 
 _log = logging.getLogger(__name__)
 
-# Orbax moves steps here before they are removed: a kill in the middle of a
-# removal leaves no half of a checkpoint under its number.
+# Orbax moves checkpoints here before removing them: a kill during a removal
+# leaves no partial checkpoint under its number.
 DELETED = 'deleted'
 _TEMPORARY = '*.orbax-checkpoint-tmp*'
 
-
-_HEADER = ('step', 'metrics', 'config')
-
-# What Orbax reads of every checkpoint when it looks for the best.
+# The files that Orbax reads in every checkpoint to find the best.
 _ORBAX_READS = ('_CHECKPOINT_METADATA', 'metrics/metrics')
+# The metric of the best checkpoint, which is kept.
+_BEST_METRIC = 'eval/top1'
 
-# (path of a step, leaves of its manifest) -> arrays, or a DamagedError
-ReadArrays = Callable[[pathlib.Path, dict[str, Any]], manifest_lib.Arrays]
+# (path of a checkpoint, leaves of its manifest) -> verified arrays by their
+# stable names; raises DamagedError.
+ReadArrays: TypeAlias = Callable[
+  [pathlib.Path, Mapping[str, manifest_lib.Leaf]], manifest_lib.Arrays
+]
+
+
+class Found(NamedTuple):
+  """The newest intact checkpoint of a directory.
+
+  Attributes:
+    arrays: the arrays of the train state by their stable names.
+    step: its step number.
+    metrics: evaluation metrics at that step; {} for one saved on exit.
+  """
+
+  arrays: manifest_lib.Arrays
+  step: int
+  metrics: dict[str, float]
 
 
 class Weights(NamedTuple):
-  """What evaluation and export need of a checkpoint, as numpy arrays."""
+  """The part of a checkpoint for evaluation and export, as numpy arrays.
 
-  params: Any
-  state: Any
+  Attributes:
+    params: the parameters or their moving average.
+    state: the network's state or its moving average.
+    step: the checkpoint's step number.
+    config: the settings of the run that wrote it.
+  """
+
+  params: registry.Params
+  state: registry.State
   step: int
-  metrics: dict[str, float]
-  config: Any
+  config: manifest_lib.Settings | None
 
 
 def open_directory(directory: pathlib.Path) -> None:
-  """Makes the directory, and removes what a killed run left half done."""
+  """Creates the directory and removes what a killed run left unfinished."""
   directory.mkdir(parents=True, exist_ok=True)
   for leftover in directory.glob(_TEMPORARY):
     shutil.rmtree(leftover, ignore_errors=True)
@@ -49,20 +72,20 @@ def open_directory(directory: pathlib.Path) -> None:
 
 
 def remove_deleted(directory: pathlib.Path) -> None:
-  """Removes the checkpoints that Orbax has moved out of the way."""
+  """Removes the checkpoints that Orbax has moved to `DELETED`."""
   shutil.rmtree(directory / DELETED, ignore_errors=True)
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-  """The numbers under which there is something, the newest first."""
+  """Returns all checkpoint numbers, intact or not, newest first."""
   if not directory.is_dir():
     return []
   found = (p for p in directory.iterdir() if p.name.isdecimal())
   return sorted((int(p.name) for p in found if p.is_dir()), reverse=True)
 
 
-def set_aside(path: pathlib.Path) -> pathlib.Path:
-  """Renames a damaged checkpoint so that its number is free again."""
+def move_aside(path: pathlib.Path) -> pathlib.Path:
+  """Renames a damaged checkpoint to free its number."""
   aside = path.with_name(f'{path.name}.damaged')
   count = 1
   while aside.exists():
@@ -71,11 +94,11 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
   return path.rename(aside)
 
 
-def read_manifest(path: pathlib.Path) -> dict[str, Any]:
-  """Reads what a checkpoint says of itself.
+def read_manifest(path: pathlib.Path) -> manifest_lib.Manifest:
+  """Reads the manifest of a checkpoint.
 
   Raises:
-    DamagedError: it is missing or not what was written.
+    DamagedError: a file is missing, unreadable or not what was written.
   """
   if not path.is_dir():
     raise manifest_lib.DamagedError('there is no such directory')
@@ -91,62 +114,62 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_fits(
-  path: pathlib.Path, target: Any, manifest: dict[str, Any]
+  path: pathlib.Path, target: chex.ArrayTree, manifest: manifest_lib.Manifest
 ) -> None:
   """Refuses a checkpoint of another network or optimizer than `target`.
 
   Raises:
-    UserError: names the first array that is not as expected.
+    UserError: with the first array that does not fit.
   """
   wrong = manifest_lib.mismatches(target, manifest['leaves'])
   if wrong:
     raise errors.UserError(
       f'checkpoint {path} is of another network or optimizer: {wrong[0]}'
       + (f', and {len(wrong) - 1} more' if wrong[1:] else '')
-      + ': give the config it was made with, or another workdir'
+      + ': use the config it was trained with, or another workdir'
     )
 
 
-def newest_whole(
-  directory: pathlib.Path, target: Any, read_arrays: ReadArrays
-) -> tuple[manifest_lib.Arrays | None, dict[str, Any]]:
-  """Looks for the newest checkpoint that is what was written.
+def newest_intact(
+  directory: pathlib.Path, target: chex.ArrayTree, read_arrays: ReadArrays
+) -> Found | None:
+  """Finds and reads the newest checkpoint that is exactly what was written.
 
-  Those that are not are set aside, with a warning.
+  Damaged ones are moved aside with a warning.
 
   Args:
-    directory: of the checkpoints.
-    target: what the checkpoint is to fill.
-    read_arrays: (path of a step, manifest's leaves) -> verified arrays.
+    directory: the directory of checkpoints.
+    target: the train state to restore into; only names, shapes and dtypes
+      matter.
+    read_arrays: see `ReadArrays`.
 
   Returns:
-    Its arrays, and its 'step', 'metrics' and 'config'; None and {} where there
-    is no checkpoint at all.
+    The checkpoint, or None if there is none at all.
 
   Raises:
-    UserError: none is whole, or the newest whole one does not fit.
+    UserError: none is intact, or the newest intact one does not fit.
   """
   damaged: dict[pathlib.Path, str] = {}
-  found: tuple[manifest_lib.Arrays | None, dict[str, Any]] = (None, {})
+  found: Found | None = None
   for step in steps(directory):
     path = directory / str(step)
     try:
       manifest = read_manifest(path)
-      if not found[1]:
+      if found is None:
         check_fits(path, target, manifest)
         arrays = read_arrays(path, manifest['leaves'])
-        found = (arrays, {k: manifest[k] for k in _HEADER})
+        found = Found(arrays, manifest['step'], manifest['metrics'])
     except manifest_lib.DamagedError as error:
       damaged[path] = str(error)
   lost = [f'{p.name}: {why}' for p, why in damaged.items() if any(p.iterdir())]
-  if lost and not found[1]:
+  if lost and found is None:
     raise errors.UserError(
-      f'no checkpoint in {directory} is whole ({"; ".join(lost)}): put a good '
-      'one back, or remove the directory to start anew'
+      f'no checkpoint in {directory} is intact ({"; ".join(lost)}): restore '
+      'one from a backup, or remove the directory to start over'
     )
   for path, why in damaged.items():
-    aside = set_aside(path).name
-    _log.warning('checkpoint %s is not used (now %s): %s', path, aside, why)
+    aside = move_aside(path).name
+    _log.warning('skipped damaged checkpoint %s (now %s): %s', path, aside, why)
   return found
 
 
@@ -155,8 +178,13 @@ def read_weights(
 ) -> Weights:
   """Reads the weights of one checkpoint.
 
+  Args:
+    path: the checkpoint's directory.
+    ema: whether to read the moving averages, if the run kept them.
+    read_arrays: see `ReadArrays`.
+
   Raises:
-    DamagedError: it is not whole.
+    DamagedError: the checkpoint is damaged.
   """
   manifest = read_manifest(path)
   names = manifest['leaves']
@@ -165,30 +193,30 @@ def read_weights(
   roots = f'{prefix}params/', f'{prefix}state/'
   leaves = {n: leaf for n, leaf in names.items() if n.startswith(roots)}
   arrays = read_arrays(path, leaves)
-  trees: list[dict[str, dict[str, np.ndarray]]] = [{}, {}]
+  trees: list[registry.Params] = [{}, {}]
   for name, array in arrays.items():
     for root, tree in zip(roots, trees, strict=True):
       if name.startswith(root):
         module, _, leaf = name.removeprefix(root).rpartition('/')
         tree.setdefault(module, {})[leaf] = array
-  return Weights(trees[0], trees[1], **{k: manifest[k] for k in _HEADER})
+  return Weights(trees[0], trees[1], manifest['step'], manifest['config'])
 
 
-def metric(name: str, metrics: dict[str, float]) -> float:
-  """What the best checkpoint has most of; -inf where there is no number."""
-  value = metrics.get(name, -math.inf)
+def score(metrics: dict[str, float]) -> float:
+  """Returns the metric to rank by; -inf if it is missing or not finite."""
+  value = metrics.get(_BEST_METRIC, -math.inf)
   return value if math.isfinite(value) else -math.inf
 
 
 def write_error(
   directory: pathlib.Path, step: int | None, error: Exception
 ) -> errors.UserError:
-  """Says why a checkpoint is not on disk, and what is."""
-  whole = [s for s in steps(directory) if s != step]
-  last = f'step {max(whole)}' if whole else 'none'
+  """Explains why a checkpoint was not written, and which one is good."""
+  intact = [s for s in steps(directory) if s != step]
+  last = f'step {max(intact)}' if intact else 'none'
   reason = ' '.join(str(error).split())[:300] or type(error).__name__
   return errors.UserError(
     f'checkpoint {step} cannot be written to {directory}: {reason}. '
-    f'Last good one: {last}. Free space or mend the disk, and give the same '
-    'command again'
+    f'Last good checkpoint: {last}. Free some space or fix the disk, then '
+    'rerun the same command'
   )

@@ -1,14 +1,14 @@
-"""Devices and processes: joining, placing arrays, agreeing.
+"""Devices and processes: arrays onto devices, agreement between processes.
 
-Rules for several processes: each runs the same program; each feeds its own
-contiguous slice of the global batch; process 0 alone prints and touches the
-workdir.
+With several processes, each runs the same program and feeds its own contiguous
+slice of the global batch; process 0 alone prints and writes to the workdir.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol, TypedDict, TypeVar
 
+import chex
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -16,38 +16,70 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nfnets import errors
 
+# The axis of a batch that is split over the devices.
+AXIS = 'devices'
+
+Tree = TypeVar('Tree', bound=chex.ArrayTree)
+
+
+class Batch(TypedDict):
+  """One process's slice of a global batch on the host, b rows."""
+
+  image: np.ndarray  # uint8[b, S, S, 3]
+  label: np.ndarray  # int32[b]
+  mask: np.ndarray  # bool[b], False for padding
+
+
+class DeviceBatch(TypedDict):
+  """One process's slice on its d devices; each device sees its [b / d, ...]."""
+
+  image: jax.Array  # uint8[d, b / d, S, S, 3]
+  label: jax.Array  # int32[d, b / d]
+  mask: jax.Array  # bool[d, b / d]
+  index: jax.Array  # int32[d, b / d], the row's index in the global batch
+
+
+class BatchStream(Protocol):
+  """An iterator over batches that can be closed."""
+
+  def __iter__(self) -> Iterator[Batch]:
+    """Returns the iterator over batches."""
+
+  def close(self) -> None:
+    """Stops producing batches."""
+
 
 class Batches(Protocol):
-  """What training needs of the data pipeline."""
+  """A data pipeline, as training and evaluation use it."""
 
-  def iterate(self, start: int = 0) -> Any:
-    """An iterator from batch `start` on, with a method `close`."""
+  def iterate(self, start: int = 0) -> BatchStream:
+    """Returns the batches from number `start` on."""
 
 
 def is_primary() -> bool:
-  """Whether this process prints and touches the disk."""
+  """Returns whether this process prints and writes to disk."""
   return jax.process_index() == 0
 
 
 def steps_in_flight() -> int:
-  """How many steps may be dispatched before the oldest is waited for.
+  """Returns how many steps to dispatch before waiting for the oldest.
 
-  Enough that the devices never wait for the host, few enough that the batches
-  fit. None between processes on CPU, where collectives that pile up
-  dead-lock.
+  Enough to keep the devices from waiting for the host, and few enough that the
+  batches fit in memory. 0 with several processes on CPU, where collectives that
+  pile up deadlock.
   """
   several = jax.process_count() > 1 and jax.default_backend() == 'cpu'
   return 0 if several else 2
 
 
 def barrier(name: str) -> None:
-  """Waits until every process is here."""
+  """Waits until every process has reached this point."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def check_same(text: str, what: str) -> None:
-  """Refuses to start when processes differ in `text`.
+  """Checks that all processes have the same `text`.
 
   Args:
     text: what must be the same everywhere, such as the resolved config.
@@ -63,83 +95,78 @@ def check_same(text: str, what: str) -> None:
   differ = [i for i, other in enumerate(digests) if (other != digests[0]).any()]
   if differ:
     raise errors.UserError(
-      f'{what} of process {differ} is not that of process 0: start every '
+      f'{what} of process {differ} differs from that of process 0: start every '
       'process with the same code, config file and flags'
     )
 
 
-def replicate(tree: Any) -> Any:
-  """Puts a whole copy of each array on every local device.
+def replicate(tree: Tree) -> Tree:
+  """Puts a copy of each array on every local device.
 
-  Place the state with this once, before the first step: arrays that come in
-  otherwise make the step compile twice and cannot be donated.
+  Place the state with this once, before the first step: with arrays placed
+  otherwise the step compiles twice and cannot donate them.
   """
   return jax.device_put(tree, _sharding(PartitionSpec()))
 
 
-def shard_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Splits this process's rows between its devices, and numbers them.
+def shard_batch(batch: Batch) -> DeviceBatch:
+  """Splits this process's rows over its devices and numbers them.
+
+  The index travels with each row, so it is right for any order of devices.
 
   Args:
-    batch: of the pipeline, arrays [b, ...]: this process's contiguous slice of
-      the global batch.
+    batch: this process's contiguous slice of the global batch.
 
   Returns:
-    Arrays [local devices, b / local devices, ...] on the devices, and 'index',
-    int32: each row's place in the global batch. It travels with the rows, so
-    that it is right whatever order the devices are in.
+    The rows on the devices, with their indices in the global batch.
 
   Raises:
-    ValueError: the local devices do not divide b.
+    ValueError: the number of rows is not a multiple of the local devices.
   """
   size = len(batch['label'])
   local = jax.local_device_count()
   if size % local:
     raise ValueError(f'{local} local devices do not divide {size} rows')
   index = np.arange(size, dtype=np.int32) + np.int32(jax.process_index() * size)
-  rows = {**batch, 'index': index}
-  return jax.device_put(
-    {k: x.reshape((local, -1) + x.shape[1:]) for k, x in rows.items()},
-    _sharding(PartitionSpec('devices')),
+  rows = jax.tree.map(
+    lambda x: x.reshape((local, -1) + x.shape[1:]), {**batch, 'index': index}
   )
+  return jax.device_put(rows, _sharding(PartitionSpec(AXIS)))
 
 
-def pad_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def pad_batch(batch: Batch) -> Batch:
   """Adds zero rows (mask False) up to a multiple of the local devices."""
   missing = -len(batch['label']) % jax.local_device_count()
   if not missing:
     return batch
-  return {
-    k: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-    for k, x in batch.items()
-  }
+  return jax.tree.map(
+    lambda x: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), batch
+  )
 
 
-def ahead(
-  batches: Iterable[dict[str, np.ndarray]],
-) -> Iterator[dict[str, jax.Array]]:
-  """Yields sharded batches, each put on its way one step early.
+def ahead(batches: Iterable[Batch]) -> Iterator[DeviceBatch]:
+  """Yields sharded batches, sending each to the devices one step early.
 
-  Copies to the devices are asynchronous: while the devices work on a step, the
-  next batch travels. The pipeline has its own threads for what comes before.
+  Copies to the devices are asynchronous: while the devices run a step, the
+  next batch is copied. The pipeline prepares batches in its own threads.
   """
-  waiting = None
+  waiting: DeviceBatch | None = None
   for batch in batches:
-    batch = shard_batch(batch)
+    sent = shard_batch(batch)
     if waiting is not None:
       yield waiting
-    waiting = batch
+    waiting = sent
   if waiting is not None:
     yield waiting
 
 
 def _sharding(spec: PartitionSpec) -> NamedSharding:
-  mesh = Mesh(np.array(jax.local_devices()), ('devices',))
+  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
   return NamedSharding(mesh, spec)
 
 
 def broadcast_text(text: str) -> str:
-  """The text of process 0, in every process."""
+  """Returns the text of process 0 in every process."""
   if jax.process_count() == 1:
     return text
   data = np.frombuffer(text.encode(), np.uint8)
@@ -151,10 +178,10 @@ def broadcast_text(text: str) -> str:
 
 
 def broadcast_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The arrays of process 0, in every process, to the bit.
+  """Returns the arrays of process 0, bit for bit, in every process.
 
   Args:
-    arrays: of the same names, shapes and dtypes everywhere.
+    arrays: arrays with the same names, shapes and dtypes in every process.
   """
   if jax.process_count() == 1:
     return arrays

@@ -1,13 +1,12 @@
-"""Accuracy over a whole split, each example counted exactly once."""
+"""Accuracy and loss over a whole split, each example counted exactly once."""
 
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
-import numpy as np
 
+from nfnets.models import registry
 from nfnets.training import devices
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
@@ -17,68 +16,47 @@ class Interrupted(Exception):
   """Evaluation was asked to stop before its end."""
 
 
-def evaluate(
-  eval_step: step_lib.EvalStep,
-  params: Any,
-  state: Any,
-  batches: Iterable[dict[str, np.ndarray]],
-) -> dict[str, float]:
-  """Runs one network over all batches.
-
-  Args:
-    eval_step: from `step.make_eval_step`.
-    params: weights, replicated (`devices.replicate`).
-    state: the network's state, replicated.
-    batches: as in `evaluate_all`.
-
-  Returns:
-    'top1', 'top5' (shares), 'loss' (mean, nats) and 'count', the number of
-    examples of all processes.
-
-  Raises:
-    ValueError: the batches hold no example.
-  """
-  return evaluate_all(eval_step, {'': (params, state)}, batches)
-
-
 def evaluate_all(
   eval_step: step_lib.EvalStep,
-  networks: Mapping[str, tuple[Any, Any]],
-  batches: Iterable[dict[str, np.ndarray]],
+  networks: Mapping[str, tuple[registry.Params, registry.State]],
+  batches: Iterable[devices.Batch],
   *,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-  """Runs several networks over all batches, read once.
+  """Evaluates one or more sets of weights on all batches, which are read once.
 
   Args:
     eval_step: from `step.make_eval_step`.
-    networks: prefix of the metrics' names -> (params, state), replicated.
-    batches: of the pipeline, finite and equally many in every process; rows
-      with 'mask' False are padding. Any batch size: it is padded to a multiple
-      of the devices.
-    should_stop: asked before every batch, equally in every process.
+    networks: {prefix of the metric names: (params, state)}, replicated
+      (`devices.replicate`).
+    batches: the pipeline's batches, finite and of equal number in every
+      process; rows with 'mask' False are padding. Batches of any size are
+      padded to a multiple of the devices.
+    should_stop: called before every batch; must agree in all processes.
 
   Returns:
-    For each prefix, '<prefix>top1' and so on as in `evaluate`; 'count' once.
+    For each prefix '<prefix>top1' and '<prefix>top5' (fractions) and
+    '<prefix>loss' (mean, nats); and 'count', the number of examples of all
+    processes.
 
   Raises:
-    Interrupted: `should_stop` said so.
+    Interrupted: `should_stop` returned True.
     ValueError: the batches hold no example.
   """
   totals: collections.Counter[str] = collections.Counter()
-  pending: collections.deque[dict[str, jax.Array]] = collections.deque()
+  pending: collections.deque[step_lib.Scalars] = collections.deque()
 
   def collect(left: int) -> None:
     while len(pending) > left:
       sums = jax.device_get(pending.popleft())
-      # Python's numbers: neither counts nor float64 sums round on the way.
+      # Python numbers: counts do not overflow and sums are in float64.
       totals.update({name: value.item() for name, value in sums.items()})
 
   for batch in batches:
     if should_stop():
       raise Interrupted
     rows = devices.shard_batch(devices.pad_batch(batch))
-    sums: dict[str, jax.Array] = {}
+    sums: step_lib.Scalars = {}
     for prefix, (params, state) in networks.items():
       own = eval_step(params, state, rows)
       sums |= {prefix + k: x for k, x in own.items() if k != 'count'}
@@ -95,19 +73,20 @@ def evaluate_all(
 def make_evaluation(
   eval_step: step_lib.EvalStep,
   batches: devices.Batches,
-  fold: Callable[[Any], Any],
+  fold: step_lib.Fold,
 ) -> Callable[[state_lib.TrainState, Callable[[], bool]], dict[str, float]]:
-  """What the training loop calls to measure a train state.
+  """Returns the function that the training loop evaluates a train state with.
 
   Args:
     eval_step: from `step.make_eval_step`.
-    batches: of the held-out split, finite.
-    fold: params -> those of the network that `eval_step` was made for, both
-      replicated (`step.make_fold`).
+    batches: the held-out split, finite.
+    fold: from `step.make_fold`: parameters in training -> parameters of the
+      network that `eval_step` was made for.
 
   Returns:
-    (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss', the same of
-    the moving average as 'eval/ema_top1' ... where one is kept, 'eval/count'.
+    (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss'; the same for
+    the moving average, if one is kept, as 'eval/ema_top1' and so on; and
+    'eval/count'.
   """
 
   def evaluation(
@@ -116,9 +95,9 @@ def make_evaluation(
     networks = {'': (fold(state.params), state.state)}
     if state.ema_params:
       networks['ema_'] = fold(state.ema_params), state.ema_state
-    with contextlib.closing(batches.iterate()) as source:
+    with contextlib.closing(batches.iterate()) as stream:
       metrics = evaluate_all(
-        eval_step, networks, source, should_stop=should_stop
+        eval_step, networks, stream, should_stop=should_stop
       )
     return {f'eval/{name}': value for name, value in metrics.items()}
 

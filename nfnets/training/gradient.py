@@ -1,43 +1,53 @@
-"""Loss and gradient of one device's part of the batch, before any averaging.
+"""Loss and gradient on one device's part of a batch.
 
-Nothing here knows of other devices: `step.py` averages what comes out.
+Nothing here knows about other devices: `step.py` averages the results.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from nfnets import losses
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.models import registry
 from nfnets.optim import sam
+from nfnets.training import devices
 
-# Folded into the seed's key for what the network draws (dropout, stochastic
-# depth). No step number reaches it, so these keys meet none of the
-# augmentation's, which come from fold_in(key(seed), step).
+# Folded into the seed's key for the network's draws (dropout, stochastic
+# depth). No step number is this large, so these keys differ from those of the
+# augmentation, fold_in(key(seed), step).
 _MODEL_STREAM = 2**32 - 1
+
+Metrics: TypeAlias = dict[str, jax.Array]
+# Augmented images, float32[b, S, S, 3], and soft labels, float32[b, K].
+Examples: TypeAlias = tuple[jax.Array, jax.Array]
+# Sums of gradients and metrics, and the network's state, between micro-batches.
+_Carry: TypeAlias = tuple[tuple[optax.Updates, Metrics], registry.State]
 
 
 class Gradient(NamedTuple):
   """Mean over the examples of one device.
 
   Attributes:
-    grads: float32, structure of the parameters.
+    grads: float32, structured like the parameters.
     state: the network's new state.
     metrics: {'loss': float32[], 'top1': float32[]}.
   """
 
-  grads: Any
-  state: Any
-  metrics: dict[str, jax.Array]
+  grads: optax.Updates
+  state: registry.State
+  metrics: Metrics
 
 
-# (params, state, step, batch) -> Gradient
-GradientFn = Callable[..., Gradient]
+# (params, state, step, one device's part of the batch) -> Gradient
+GradientFn: TypeAlias = Callable[
+  [registry.Params, registry.State, jax.Array, devices.DeviceBatch], Gradient
+]
 
 
 def make_gradient(
@@ -51,35 +61,43 @@ def make_gradient(
   sam_share: float = 0.2,
   seed: int = 0,
 ) -> GradientFn:
-  """Makes the function that one device runs on its part of a batch.
+  """Builds the function that each device computes its gradient with.
 
   Args:
     model: the network.
     preprocess: uint8 images -> augmented images and soft labels.
     label_smoothing: fraction of the label spread over all classes.
-    dtype: 'float32' or 'bfloat16', of weights and images in the forward and
-      backward pass. Weights between steps, gradients once they leave the
+    dtype: 'float32' or 'bfloat16', the dtype of weights and images in the
+      forward and backward pass. Master weights, gradients once they leave the
       backward pass, momentum, averages and running statistics are float32.
-    accumulation: micro-batches that each device's part is split into.
+    accumulation: number of micro-batches that each device's part is split into.
     sam_rho: ascent distance of sharpness-aware minimization; None disables it.
-      Each micro-batch of each device takes its own ascent.
-    sam_share: fraction of the micro-batch that the ascent gradient sees.
-    seed: of augmentation, dropout and stochastic depth.
+      Each micro-batch on each device makes its own ascent.
+    sam_share: fraction of the micro-batch used for the ascent gradient.
+    seed: seed of augmentation, dropout and stochastic depth.
 
   Returns:
-    (params, state, step, batch) -> `Gradient`, batch as in `shard_batch`.
+    (params, state, step, batch) -> `Gradient`. batch: see
+    `devices.shard_batch`, without the axis of devices.
   """
   folded, fold = registry.folded(model)
-  # A micro-batch by itself gains nothing from folding, and the ascent of SAM is
-  # one in the parameters as they are.
+  # A single micro-batch gains nothing from folding, and SAM must ascend in the
+  # parameters themselves, not in the folded ones.
   fold_once = accumulation > 1 and sam_rho is None
   network = folded if fold_once else model
   loss_fn = functools.partial(_loss, network, jnp.dtype(dtype), label_smoothing)
 
-  def micro_batch(params: Any, state: Any, step: jax.Array, batch: Any) -> Any:
+  def micro_batch(
+    params: registry.Params,
+    state: registry.State,
+    step: jax.Array,
+    batch: devices.DeviceBatch,
+  ) -> Gradient:
     examples, model_key = _augmented(preprocess, seed, step, batch)
 
-    def grad_fn(params: Any, examples: Any) -> tuple[Any, Any]:
+    def grad_fn(
+      params: registry.Params, examples: Examples
+    ) -> tuple[optax.Updates, tuple[registry.State, Metrics]]:
       return jax.grad(loss_fn, has_aux=True)(params, state, model_key, examples)
 
     if sam_rho is None:
@@ -97,33 +115,36 @@ def make_gradient(
 
 
 def _through(
-  fold: Callable[[Any], Any],
-  gradient: GradientFn,
-  params: Any,
-  state: Any,
+  fold: Callable[[registry.Params], registry.Params],
+  gradient_fn: GradientFn,
+  params: registry.Params,
+  state: registry.State,
   step: jax.Array,
-  batch: Any,
+  batch: devices.DeviceBatch,
 ) -> Gradient:
-  """The gradient at `fold(params)`, led back to the parameters.
+  """Computes the gradient at `fold(params)` and pulls it back to `params`.
 
-  So the filters are standardized, and the derivative of that is taken, once per
-  step and not once per micro-batch.
+  The filters are standardized, and that is differentiated, once per step
+  instead of once per micro-batch.
   """
   folded, transpose = jax.vjp(fold, params)
-  result = gradient(folded, state, step, batch)
+  result = gradient_fn(folded, state, step, batch)
   return result._replace(grads=transpose(result.grads)[0])
 
 
 def _augmented(
-  preprocess: preprocess_lib.Preprocess, seed: int, step: jax.Array, batch: Any
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-  """Images and soft labels for the network, and the network's random key.
+  preprocess: preprocess_lib.Preprocess,
+  seed: int,
+  step: jax.Array,
+  batch: devices.DeviceBatch,
+) -> tuple[Examples, jax.Array]:
+  """Returns images and soft labels, and the network's random key.
 
-  The augmentation of an example depends on seed, step and the example's place
-  in the whole batch alone. The network draws its masks for a micro-batch at
-  once, from seed, step and the place of the micro-batch's first example: they
-  depend on the size of the micro-batches but not on which device, or which
-  turn of the accumulation, a micro-batch falls to.
+  The augmentation of an example depends only on seed, step and the example's
+  index in the global batch. The network draws the masks of a whole micro-batch
+  from seed, step and the index of its first example: they depend on the size
+  of the micro-batches, but not on which device or turn of the accumulation
+  runs a micro-batch.
   """
   key = jax.random.key(seed)
   index = batch['index'][:: preprocess.images_per_example]
@@ -141,13 +162,14 @@ def _loss(
   model: registry.Model,
   dtype: jnp.dtype,
   label_smoothing: float,
-  params: Any,
-  state: Any,
+  params: registry.Params,
+  state: registry.State,
   key: jax.Array,
-  examples: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-  """Mean loss of a micro-batch; the casts give float32 gradients.
+  examples: Examples,
+) -> tuple[jax.Array, tuple[registry.State, Metrics]]:
+  """Returns a micro-batch's mean loss, and the new state and metrics.
 
+  The gradient is float32, since the casts to `dtype` are part of the function.
   Running statistics are not cast: in bfloat16 a moving average with decay 0.9
   loses most of what is added to it.
   """
@@ -160,9 +182,8 @@ def _loss(
   logits = logits.astype(jnp.float32)
   smooth = losses.smooth_labels(labels, label_smoothing)
   loss = jnp.mean(losses.softmax_cross_entropy(logits, smooth))
-  # A mixed example counts as right when the class of its larger share is
-  # found; the published code looks at the first of the two labels, whatever
-  # its share.
+  # For mixed examples the class with the larger weight counts as correct; the
+  # published code takes the first of the two labels, whichever is larger.
   right = jnp.argmax(logits, -1) == jnp.argmax(labels, -1)
   metrics = {'loss': loss, 'top1': jnp.mean(right, dtype=jnp.float32)}
   return loss, (new_state, metrics)
@@ -171,21 +192,21 @@ def _loss(
 def _accumulate(
   micro_batch: GradientFn,
   count: int,
-  params: Any,
-  state: Any,
+  params: registry.Params,
+  state: registry.State,
   step: jax.Array,
-  batch: Any,
+  batch: devices.DeviceBatch,
 ) -> Gradient:
-  """Mean of `micro_batch` over `count` contiguous parts, one after another.
+  """Averages `micro_batch` over `count` contiguous parts, one after another.
 
-  Augmentation happens inside each turn: only one micro-batch is held in
-  floating point at a time.
+  Each part is augmented in its own turn: only one micro-batch at a time is in
+  floating point.
   """
   parts = jax.tree.map(
     lambda x: x.reshape((count, x.shape[0] // count) + x.shape[1:]), batch
   )
 
-  def turn(carry: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
+  def turn(carry: _Carry, part: devices.DeviceBatch) -> tuple[_Carry, None]:
     total, state = carry
     grads, state, metrics = micro_batch(params, state, step, part)
     total = jax.tree.map(jnp.add, total, (grads, metrics))

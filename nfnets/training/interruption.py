@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a question that the loop asks between two steps."""
+"""SIGTERM and Ctrl-C as a flag that the loop polls between steps."""
 
 import os
 import signal
@@ -8,20 +8,23 @@ from typing import Self
 import jax
 from jax.experimental import multihost_utils
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-  """A context in which a signal asks the run to save and leave.
+  """A context in which a signal asks the run to save and exit.
 
-  The signals interrupt nothing by themselves, so that a second one during the
-  save lets it finish; SIGKILL stops at once, and loses only the steps since
-  the last checkpoint. Outside the context they do what they did before.
+  The signals themselves interrupt nothing, so a second one during the save
+  lets it finish; SIGKILL stops the process immediately and loses only the
+  steps since the last checkpoint. Outside the context they do what they did
+  before.
 
-  With `jax.distributed` the runtime catches SIGTERM on whichever machine gets
-  it, and all processes agree on the poll that answers yes; Ctrl-C is passed on
-  as SIGTERM. So every process must poll equally often.
+  With `jax.distributed` its runtime catches SIGTERM on any machine, and all
+  processes agree on the poll that returns True; Ctrl-C is forwarded as SIGTERM.
+  So every process must poll equally often.
 
   Attributes:
-    stopping: whether a poll has answered yes.
+    stopping: whether a poll has returned True.
   """
 
   def __init__(self) -> None:
@@ -32,7 +35,7 @@ class Interruption:
     self._previous: dict[int, object] = {}
 
   def __enter__(self) -> Self:
-    # A Python handler for SIGTERM would take the runtime's place.
+    # A Python handler for SIGTERM would replace that of the runtime.
     own = [signal.SIGINT] if self._distributed else _SIGNALS
     self._previous = {s: signal.signal(s, self._handle) for s in own}
     return self
@@ -42,7 +45,7 @@ class Interruption:
       signal.signal(number, handler)  # type: ignore[arg-type]
 
   def poll(self) -> bool:
-    """Whether to save and leave now; once yes, always yes."""
+    """Returns whether to save and exit now; once True, always True."""
     if not self.stopping:
       self._polls += 1
       self.stopping = (
@@ -65,6 +68,3 @@ class Interruption:
     self._signal = self._signal or number
     if self._distributed and first:
       os.kill(os.getpid(), signal.SIGTERM)
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)

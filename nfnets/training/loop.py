@@ -1,9 +1,9 @@
-"""Where data, step, evaluation, checkpoints and reports meet."""
+"""The training loop: data, steps, evaluation, checkpoints and reports."""
 
 import collections
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 
@@ -14,8 +14,9 @@ from nfnets.training import interruption as interruption_lib
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 
-# (state, should_stop) -> metrics such as {'eval/top1': 0.9}
-Evaluate = Callable[
+# (state, should_stop) -> metrics such as {'eval/top1': 0.9}; see
+# `evaluate.make_evaluation`.
+Evaluate: TypeAlias = Callable[
   [state_lib.TrainState, Callable[[], bool]], dict[str, float]
 ]
 
@@ -24,11 +25,11 @@ class Outcome(NamedTuple):
   """How training ended.
 
   Attributes:
-    state: after the last step.
-    step: its number.
-    metrics: of the last evaluation; {} if there was none at this step.
-    exit_status: 0, or 143 after SIGTERM and 130 after Ctrl-C, when a
-      checkpoint was saved on the way out.
+    state: the state after the last step.
+    step: the number of the last step.
+    metrics: evaluation metrics at this step; {} if it was not evaluated.
+    exit_status: 0, or 143 after SIGTERM and 130 after Ctrl-C, after a
+      checkpoint was saved.
   """
 
   state: state_lib.TrainState
@@ -55,28 +56,31 @@ def train(
   checkpoint_every: int,
   metrics: dict[str, float] | None = None,
 ) -> Outcome:
-  """Trains from where `state` stands to `total_steps`.
+  """Trains from `state.step` to `total_steps`.
 
-  The step number decides everything, so that stopping at any step and calling
-  again with the restored state equals not stopping.
+  Everything is a function of the step number, so stopping at any step and
+  calling this again with the restored state equals not stopping.
 
   Args:
-    state: replicated, fresh or restored.
+    state: the initial or restored state, replicated.
     train_step: from `step.make_train_step`.
-    batches: of the pipeline; batch k makes step k + 1.
-    evaluate: see `evaluate.make_evaluation`.
-    checkpointer: has restored what there was to restore.
+    batches: the pipeline; step k + 1 uses batch k.
+    evaluate: from `evaluate.make_evaluation`.
+    checkpointer: its `restore_latest` has been called.
     reporter: opened at the step of `state`.
-    total_steps: of the whole run.
+    total_steps: number of steps of the whole run.
     log_every: steps between two lines of training metrics.
-    eval_every: steps between two evaluations; the last step has one.
-    checkpoint_every: steps between two checkpoints; the last step has one.
-      One that falls on an evaluation can become the best.
-    metrics: those of the restored checkpoint.
+    eval_every: steps between two evaluations. The last step is evaluated too.
+    checkpoint_every: steps between two checkpoints. The last step is saved
+      too. Only a checkpoint at an evaluated step can become the best.
+    metrics: the metrics of the restored checkpoint.
+
+  Returns:
+    The final state, and how training ended.
 
   Raises:
-    DivergedError: a loss or gradient was not finite. Nothing of that step or
-      after is saved.
+    DivergedError: a loss or gradient was not finite. Nothing from that step on
+      is saved.
     UserError: a checkpoint could not be written.
   """
   step = int(jax.device_get(state.step))
@@ -92,7 +96,7 @@ def train(
       if _due(step, eval_every, total_steps) and not metrics:
         watch.drain()
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
-        if interruption.stopping:  # measured when the run goes on
+        if interruption.stopping:  # evaluated when the run resumes
           break
       if _due(step, checkpoint_every, total_steps):
         watch.drain()
@@ -105,7 +109,7 @@ def train(
     watch.drain()
     saver.save(state, step, metrics)
     checkpointer.wait()
-    # No process ends while another still needs it.
+    # No process exits while another still needs it.
     devices.barrier('end of training')
     return Outcome(state, step, metrics, interruption.exit_status)
 
@@ -121,7 +125,7 @@ def _evaluate(
   reporter: reporting.Reporter,
   interruption: interruption_lib.Interruption,
 ) -> dict[str, float]:
-  """Metrics of the state, or {} where a signal came in between."""
+  """Returns the metrics of the state, or {} if a signal interrupted it."""
   try:
     with reporter.paused():
       metrics = evaluate(state, interruption.poll)
@@ -131,8 +135,12 @@ def _evaluate(
   return metrics
 
 
+# A step and its scalars, still on the devices.
+_Pending: TypeAlias = tuple[int, step_lib.Scalars]
+
+
 class _Watch:
-  """Reads the scalars of each step, a little after it was dispatched."""
+  """Reads and reports the scalars of each step a few steps later."""
 
   def __init__(
     self,
@@ -143,7 +151,7 @@ class _Watch:
     self._reporter = reporter
     self._log_every = log_every
     self._checkpointer = checkpointer
-    self._pending: collections.deque[tuple[int, Any]] = collections.deque()
+    self._pending: collections.deque[_Pending] = collections.deque()
 
   def push(self, step: int, scalars: step_lib.Scalars) -> None:
     self._pending.append((step, scalars))
@@ -162,7 +170,7 @@ class _Watch:
       last = self._checkpointer.latest_step
       raise DivergedError(
         f'loss {scalars["loss"]:g}, gradient norm {scalars["grad_norm"]:g} at '
-        f'step {step} are not finite: nothing of this step was kept (last '
+        f'step {step} are not finite: this step was not applied (last '
         f'checkpoint: {"none" if last is None else f"step {last}"}). Lower '
         'the learning rate, clip more, or train in float32'
       )
@@ -190,7 +198,7 @@ class _Saver:
     with self._reporter.paused():
       if jax.device_count() > 1:
         self._check(state, step)
-      # Lines up to this step are on disk before the checkpoint is.
+      # Metrics up to this step must be on disk before the checkpoint is.
       self._reporter.sync()
       self._checkpointer.save(step, state, metrics)
 
@@ -198,5 +206,5 @@ class _Saver:
     if not jax.device_get(self._agree(state)):
       raise RuntimeError(
         f'the devices hold different states at step {step}: nothing was '
-        'saved. A device or its memory is at fault'
+        'saved. A device or its memory is faulty'
       )

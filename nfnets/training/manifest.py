@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and whether its arrays agree.
+"""A checkpoint's description of itself, and whether its arrays match it.
 
 Orbax does not notice a flipped bit inside an array, an emptied directory or an
 array of another shape. So each checkpoint carries a manifest: name, shape,
@@ -9,56 +9,109 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent import futures
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
+import chex
 import jax
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+Arrays: TypeAlias = dict[str, np.ndarray]
+# {name: JSON value}
+Settings: TypeAlias = dict[str, Any]
+
+
+class Leaf(TypedDict):
+  """Description of one array."""
+
+  shape: list[int]
+  dtype: str
+  sha256: str
+
+
+class Manifest(TypedDict):
+  """The content of a manifest, without its own SHA-256."""
+
+  step: int
+  metrics: dict[str, float]
+  config: Settings | None
+  leaves: dict[str, Leaf]
 
 
 class DamagedError(Exception):
-  """A checkpoint that is not what was written; the message says how."""
+  """A checkpoint differs from what was written; the message says how."""
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-  """{'params/NFNet/~/conv/w': leaf, ...}, any pytree."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+def flatten(tree: chex.ArrayTree) -> dict[str, jax.Array]:
+  """Returns {name: leaf} of a pytree, such as 'params/NFNet/~/conv/w'.
+
+  Raises:
+    ValueError: two leaves have the same name.
+  """
+  named: dict[str, jax.Array] = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    name = stable_name(jax.tree_util.keystr(path, simple=True, separator='/'))
+    if name in named:
+      raise ValueError(f'two arrays have the name {name!r}')
+    named[name] = leaf
+  return named
+
+
+def stable_name(path: str) -> str:
+  """Drops positions in tuples: 'opt_state/2/trace/w' -> 'opt_state/trace/w'.
+
+  Adding or removing a transformation without arrays shifts the positions in
+  `optax.chain`. Names without them still fit, as do checkpoints of versions
+  that wrote the positions.
+  """
+  return '/'.join(name for name in path.split('/') if not name.isdecimal())
+
+
+def host_copy(tree: chex.ArrayTree) -> Arrays:
+  """Copies the leaves: on CPUs, views would share the donated buffers."""
   return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in leaves
+    name: np.array(x) for name, x in flatten(jax.device_get(tree)).items()
   }
 
 
-def host_copy(state: Any) -> dict[str, np.ndarray]:
-  """Copies: on CPU numpy would look into buffers that the next step reuses."""
+def zeros(target: chex.ArrayTree) -> Arrays:
+  """Returns arrays of zeros with the names, shapes and dtypes of a pytree."""
   return {
-    name: np.array(x) for name, x in flatten(jax.device_get(state)).items()
+    name: np.zeros(x.shape, x.dtype) for name, x in flatten(target).items()
   }
 
 
-def unflatten(arrays: Arrays, target: Any) -> Any:
-  """The pytree of the structure of `target` with the leaves of `arrays`."""
-  names = flatten(target)
+def unflatten(arrays: Arrays, target: chex.ArrayTree) -> chex.ArrayTree:
+  """Returns a pytree structured like `target` with the leaves in `arrays`."""
   return jax.tree.unflatten(
-    jax.tree.structure(target), [arrays[name] for name in names]
+    jax.tree.structure(target), [arrays[name] for name in flatten(target)]
   )
 
 
-def make(arrays: Arrays, **extra: Any) -> dict[str, Any]:
-  """Describes the arrays; `extra` is any JSON that is kept beside them."""
-  with futures.ThreadPoolExecutor() as pool:  # hashing lets go of the GIL
+def make(
+  arrays: Arrays,
+  *,
+  step: int,
+  metrics: dict[str, float],
+  config: Settings | None,
+) -> dict[str, Any]:
+  """Builds the JSON of a manifest: a `Manifest` with its own SHA-256."""
+  with futures.ThreadPoolExecutor() as pool:  # hashing releases the GIL
     digests = pool.map(_sha256, arrays.values())
-    leaves = {
+    leaves: dict[str, Leaf] = {
       name: {'shape': list(x.shape), 'dtype': x.dtype.name, 'sha256': digest}
       for (name, x), digest in zip(arrays.items(), digests, strict=True)
     }
-  body = {**extra, 'leaves': leaves}
+  body: Manifest = {
+    'step': step,
+    'metrics': metrics,
+    'config': config,
+    'leaves': leaves,
+  }
   return {**body, 'sha256': _json_sha256(body)}
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
-  """Reads a manifest back.
+def parse(text: str | bytes) -> Manifest:
+  """Reads the JSON of a manifest.
 
   Raises:
     DamagedError: the text is not what `make` returned.
@@ -73,12 +126,12 @@ def parse(text: str | bytes) -> dict[str, Any]:
   return manifest
 
 
-def verify(arrays: Arrays, leaves: Mapping[str, Mapping[str, Any]]) -> None:
-  """Compares arrays with what their manifest says.
+def verify(arrays: Arrays, leaves: Mapping[str, Leaf]) -> None:
+  """Compares arrays with their descriptions.
 
   Args:
-    arrays: as read.
-    leaves: the part of a manifest's 'leaves' with the same names.
+    arrays: the arrays that were read.
+    leaves: the entries of a manifest's 'leaves' with the same names.
 
   Raises:
     DamagedError: an array has another shape, dtype or content.
@@ -93,15 +146,24 @@ def verify(arrays: Arrays, leaves: Mapping[str, Mapping[str, Any]]) -> None:
       raise DamagedError(f'{name} does not match its SHA-256')
 
 
-def mismatches(
-  target: Any, leaves: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-  """Where a checkpoint does not fit the state it is to fill, in words."""
+def mismatches(target: chex.ArrayTree, leaves: Mapping[str, Leaf]) -> list[str]:
+  """Describes every array of a checkpoint that does not fit a train state.
+
+  Args:
+    target: the state to restore into; only names, shapes and dtypes matter.
+    leaves: a manifest's 'leaves'.
+
+  Returns:
+    One phrase per array, sorted by name; [] if the checkpoint fits.
+  """
   wanted = {
     name: f'{np.dtype(x.dtype).name}{list(x.shape)}'
     for name, x in flatten(target).items()
   }
-  found = {k: f'{leaf["dtype"]}{leaf["shape"]}' for k, leaf in leaves.items()}
+  found = {
+    stable_name(name): f'{leaf["dtype"]}{leaf["shape"]}'
+    for name, leaf in leaves.items()
+  }
   return [
     f'{name} is {found.get(name, "missing")} there and '
     f'{wanted.get(name, "missing")} here'

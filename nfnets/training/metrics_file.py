@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, in the order of the steps."""
+"""metrics.jsonl: one JSON object per line, ordered by step."""
 
 import json
 import math
@@ -12,17 +12,17 @@ from nfnets import files
 class MetricsFile:
   """Appends scalars to a file of JSON lines.
 
-  A run that goes on from a checkpoint measures the steps after it again, so
-  opening drops the lines of those steps, and a last line that a kill cut in
-  half. All other lines stay as they are.
+  A run that resumes from a checkpoint repeats the steps after it, so opening
+  the file drops their lines, and a last line that a kill cut short. All other
+  lines stay unchanged.
   """
 
   def __init__(self, path: str | pathlib.Path, start_step: int) -> None:
     """Opens a file for the steps after `start_step`.
 
     Args:
-      path: of the file, made if it is missing.
-      start_step: the last step whose lines are kept.
+      path: the file, created if missing.
+      start_step: the last step to keep lines of.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -30,13 +30,13 @@ class MetricsFile:
     self._file = open(path, 'a', encoding='utf-8')
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Appends a line; what is not finite becomes null, as JSON has no NaN."""
+    """Appends a line; JSON has no NaN or infinity, so they become null."""
     finite = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
     self._file.write(json.dumps({'step': step, **finite}) + '\n')
     self._file.flush()
 
   def sync(self) -> None:
-    """Returns when all lines are on disk."""
+    """Waits until all lines are on disk."""
     self._file.flush()
     os.fsync(self._file.fileno())
 

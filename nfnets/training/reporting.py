@@ -1,4 +1,4 @@
-"""What a run tells: a file of metrics, TensorBoard, and the terminal."""
+"""Reports of a run: metrics.jsonl, TensorBoard and the terminal."""
 
 import contextlib
 import datetime
@@ -6,21 +6,20 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
 import jax
 import rich.console
 import rich.progress
 import tensorboardX
 
+from nfnets.optim import optimizer as optimizer_lib
 from nfnets.training import devices, metrics_file
-
-METRICS_FILE = 'metrics.jsonl'
-"""In the workdir: one JSON object a line."""
+from nfnets.training import workdir as workdir_lib
 
 
 class Reporter:
-  """Writes scalars to all places; in process 0 only, elsewhere it is silent."""
+  """Writes scalars to all three; does nothing outside process 0."""
 
   def __init__(
     self,
@@ -31,41 +30,41 @@ class Reporter:
     start_step: int = 0,
     stream: TextIO | None = None,
   ) -> None:
-    """Opens `metrics.jsonl` and `tensorboard/` in the workdir.
+    """Opens the metrics file and the TensorBoard log in the workdir.
 
     Args:
-      workdir: of the run.
-      total_steps: of the whole run.
-      images_per_step: outputs per step of all devices, for images/s.
-      start_step: the step that the run goes on from; what was reported for
-        later ones is dropped.
-      stream: for the progress bar, or plain lines if it is no terminal;
-        standard output if None.
+      workdir: the run's workdir.
+      total_steps: number of steps of the whole run.
+      images_per_step: training examples per step on all devices, for images/s.
+      start_step: the step to resume from; reports of later steps are dropped.
+      stream: where to print: a progress bar to a terminal, else plain lines.
+        None is standard output.
     """
     self._active = devices.is_primary()
     if not self._active:
       return
     workdir = pathlib.Path(workdir)
-    self._file = metrics_file.MetricsFile(workdir / METRICS_FILE, start_step)
+    self._file = metrics_file.MetricsFile(
+      workdir / workdir_lib.METRICS, start_step
+    )
     self._tensorboard = tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'), purge_step=start_step + 1
+      str(workdir / workdir_lib.TENSORBOARD), purge_step=start_step + 1
     )
     self._terminal = _terminal(stream or sys.stdout, total_steps, start_step)
     self._clock = _Clock()
     self._images_per_step = images_per_step
 
   def progress(self, step: int, loss: float) -> None:
-    """Moves the bar: called for every step, once it is done."""
+    """Updates the bar; call it once for every finished step."""
     if self._active:
       self._clock.tick()
       speed = self._images_per_step * self._clock.steps_per_second
       self._terminal.move(step, loss, speed, self._clock.steps_per_second)
 
   def speed(self) -> dict[str, float]:
-    """{'images_per_second': ...} since the call before, without pauses.
+    """Returns {'images_per_second': ...} since the last call, without pauses.
 
-    Nothing in the first call after the start if it comes with the first step,
-    whose time is that of the compiler.
+    {} before the second step: the first one's time is spent on compiling.
     """
     if not self._active or not self._clock.steps_per_second:
       return {}
@@ -75,14 +74,14 @@ class Reporter:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """What happens inside does not count as time spent on training."""
+    """Excludes the time spent inside from the training speed."""
     start = time.perf_counter()
     yield
     if self._active:
       self._clock.skip(time.perf_counter() - start)
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Records scalars, named as 'train/loss', of one step."""
+    """Records the scalars of one step, with names such as 'train/loss'."""
     if not self._active:
       return
     self._file.write(step, scalars)
@@ -91,18 +90,18 @@ class Reporter:
     self._terminal.line(step, scalars)
 
   def message(self, text: str) -> None:
-    """Prints a line, without disturbing the bar."""
+    """Prints a line above the bar."""
     if self._active:
       self._terminal.message(text)
 
   def sync(self) -> None:
-    """Returns when all lines of metrics.jsonl are on disk."""
+    """Waits until all lines of the metrics file are on disk."""
     if self._active:
       self._file.sync()
       self._tensorboard.flush()
 
   def close(self) -> None:
-    """Ends the bar and closes the files."""
+    """Stops the bar and closes the files."""
     if self._active:
       self._terminal.close()
       self._file.close()
@@ -110,7 +109,7 @@ class Reporter:
 
 
 class _Clock:
-  """Steps per second since it was made, or since the first tick."""
+  """Measures steps per second since its creation or its first tick."""
 
   def __init__(self, running: bool = False) -> None:
     self._start = time.perf_counter() if running else None
@@ -133,7 +132,9 @@ class _Clock:
 class _Bar:
   """A progress bar with step, loss, images/s and time left."""
 
-  def __init__(self, console: Any, total_steps: int, start_step: int) -> None:
+  def __init__(
+    self, console: rich.console.Console, total_steps: int, start_step: int
+  ) -> None:
     columns = (
       rich.progress.TextColumn('step {task.completed}/{task.total}'),
       rich.progress.BarColumn(),
@@ -149,7 +150,7 @@ class _Bar:
     self._progress.start()
 
   def move(self, step: int, loss: float, speed: float, rate: float) -> None:
-    del rate  # rich measures it itself
+    del rate  # rich measures it
     self._progress.update(self._task, completed=step, loss=loss, speed=speed)
 
   def line(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -172,7 +173,7 @@ class _Lines:
     self._left = ''
 
   def move(self, step: int, loss: float, speed: float, rate: float) -> None:
-    del loss, speed  # in the line itself
+    del loss, speed  # printed by `line`
     if rate:
       seconds = round((self._total_steps - step) / rate)
       self._left = f', {datetime.timedelta(seconds=seconds)} left'
@@ -188,7 +189,9 @@ class _Lines:
     pass
 
 
-def _terminal(stream: TextIO, total_steps: int, start_step: int) -> Any:
+def _terminal(
+  stream: TextIO, total_steps: int, start_step: int
+) -> _Bar | _Lines:
   console = rich.console.Console(file=stream)
   if console.is_terminal:
     return _Bar(console, total_steps, start_step)
@@ -196,7 +199,7 @@ def _terminal(stream: TextIO, total_steps: int, start_step: int) -> Any:
 
 
 def _text(step: int, total_steps: int, scalars: Mapping[str, float]) -> str:
-  """One line, the loss first."""
+  """Formats scalars as one line, the loss first."""
   named = dict(sorted(scalars.items(), key=lambda x: 'loss' not in x[0]))
   speed = named.pop('images_per_second', None)
   values = [f'{k.removeprefix("train/")} {x:.4g}' for k, x in named.items()]
@@ -211,16 +214,16 @@ def start_summary(
   parameters: int,
   gmacs: float,
   image_size: int,
-  groups: Iterable[Any],
+  groups: Iterable[optimizer_lib.Group],
 ) -> str:
-  """What is about to be trained, on what, and how, in a few lines.
+  """Summarizes the model, the devices and the optimizer in a few lines.
 
   Args:
-    model: its name.
-    parameters: how many numbers it has.
-    gmacs: 1e9 multiply-accumulates for one image.
-    image_size: of that image, in pixels.
-    groups: rows of `optimizer.describe_groups`.
+    model: the model's name.
+    parameters: number of parameters.
+    gmacs: multiply-accumulates per image, in 1e9.
+    image_size: side of that image in pixels.
+    groups: from `optimizer.describe_groups`.
   """
   kinds = sorted({device.device_kind for device in jax.devices()})
   processes = jax.process_count()

@@ -1,15 +1,17 @@
-"""The compiled programs: a train step, an evaluation step, a replica check.
+"""The programs compiled for all devices: train step, evaluation, replica check.
 
-This is the only file that calls `jax.pmap`. State enters and leaves replicated
+This is the only file that calls `jax.pmap`. State enters and leaves replicated,
 with its natural shapes (`in_axes` and `out_axes` None); a batch has a leading
-axis of local devices. `out_axes=None` takes the first device's word for all,
-so that every output is averaged or summed over the devices first.
+axis of local devices. `out_axes=None` returns the first device's value without
+checking the others, so every output is averaged or summed over the devices
+first.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,15 +22,19 @@ from nfnets import losses, xla
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.models import registry
 from nfnets.optim import ema
-from nfnets.training import gradient
+from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 
-AXIS = 'devices'
-Scalars = dict[str, jax.Array]
-TrainStep = Callable[
-  [state_lib.TrainState, Any], tuple[state_lib.TrainState, Scalars]
+Tree = TypeVar('Tree', bound=chex.ArrayTree)
+Scalars: TypeAlias = dict[str, jax.Array]
+TrainStep: TypeAlias = Callable[
+  [state_lib.TrainState, devices.DeviceBatch],
+  tuple[state_lib.TrainState, Scalars],
 ]
-EvalStep = Callable[[Any, Any, Any], Scalars]
+EvalStep: TypeAlias = Callable[
+  [registry.Params, registry.State, devices.DeviceBatch], Scalars
+]
+Fold: TypeAlias = Callable[[registry.Params], registry.Params]
 
 
 def make_train_step(
@@ -38,17 +44,17 @@ def make_train_step(
   schedule: optax.Schedule,
   ema_decay: float | None = None,
 ) -> TrainStep:
-  """Makes the one program that training repeats.
+  """Builds the program that training repeats.
 
   Each device computes the gradient of its part of the batch; the gradients are
   averaged over all devices of all processes, and every device makes the same
-  update. A step whose loss or gradient is not finite leaves the state as it
-  was, to the bit, and reports it.
+  update. A step with a loss or gradient that is not finite leaves the state
+  unchanged, bit for bit, and reports it.
 
   Args:
     gradient_fn: from `gradient.make_gradient`.
-    optimizer: gradients -> updates; acts on the averaged, accumulated gradient.
-    schedule: the optimizer's own, to report the learning rate.
+    optimizer: applied to the averaged gradient of the whole batch.
+    schedule: the optimizer's learning rate, for reporting.
     ema_decay: largest decay of the moving average; None keeps none.
 
   Returns:
@@ -56,7 +62,7 @@ def make_train_step(
     (`devices.replicate`) and donated; `batch` comes from
     `devices.shard_batch`. Scalars, float32[]: 'loss', 'top1', 'grad_norm'
     (before clipping), 'agc_clipped' (fraction of units), 'learning_rate', and
-    'finite' (1, or 0 where the step was not applied).
+    'finite' (1, or 0 if the step was not applied).
 
   References:
     Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -64,7 +70,7 @@ def make_train_step(
   """
 
   def train_step(
-    state: state_lib.TrainState, batch: Any
+    state: state_lib.TrainState, batch: devices.DeviceBatch
   ) -> tuple[state_lib.TrainState, Scalars]:
     result = gradient_fn(state.params, state.state, state.step, batch)
     grads, net_state, scalars = _mean_over_devices(result)
@@ -83,26 +89,27 @@ def make_train_step(
 
   return jax.pmap(
     train_step,
-    axis_name=AXIS,
+    axis_name=devices.AXIS,
     in_axes=(None, 0),
     out_axes=(None, None),
     donate_argnums=(0,),
   )
 
 
-def _mean_over_devices(tree: Any) -> Any:
-  # A sum over one device is a copy to XLA.
-  return lax.pmean(tree, AXIS) if lax.axis_size(AXIS) > 1 else tree
+def _mean_over_devices(tree: Tree) -> Tree:
+  # XLA would copy the arrays to average over a single device.
+  several = lax.axis_size(devices.AXIS) > 1
+  return lax.pmean(tree, devices.AXIS) if several else tree
 
 
 def _update(
   optimizer: optax.GradientTransformation,
   ema_decay: float | None,
   state: state_lib.TrainState,
-  grads: Any,
-  net_state: Any,
+  grads: optax.Updates,
+  net_state: registry.State,
 ) -> state_lib.TrainState:
-  """The state after one update, alike on every device."""
+  """Returns the state after one update, the same on every device."""
   with jax.named_scope('optimizer'):
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -119,20 +126,22 @@ def _update(
 def make_eval_step(
   model: registry.Model, *, mean: Sequence[float], std: Sequence[float]
 ) -> EvalStep:
-  """Makes the program that counts hits in one batch.
+  """Builds the program that evaluates the network on one batch.
 
   Args:
     model: the network.
-    mean: of each channel, as a share of 255.
-    std: standard deviation of each channel, as a share of 255.
+    mean: mean of each channel, as a fraction of 255.
+    std: standard deviation of each channel, as a fraction of 255.
 
   Returns:
-    eval_step(params, state, batch) -> sums over the rows of all devices whose
-    'mask' is True: 'top1', 'top5', 'count' (int32[]) and 'loss' (float32[],
-    nats, without label smoothing).
+    eval_step(params, state, batch) -> sums over the rows of all devices with
+    'mask' True: 'top1', 'top5', 'count' (int32[]) and 'loss' (float32[], nats,
+    without label smoothing).
   """
 
-  def eval_step(params: Any, state: Any, batch: Any) -> Scalars:
+  def eval_step(
+    params: registry.Params, state: registry.State, batch: devices.DeviceBatch
+  ) -> Scalars:
     images = preprocess_lib.normalize(batch['image'], mean, std)
     (logits, _), _ = model.apply(params, state, None, images, False)
     labels = batch['label']
@@ -143,22 +152,22 @@ def make_eval_step(
       'loss': losses.softmax_cross_entropy(logits, one_hot),
       'count': jnp.ones_like(labels),
     }
-    # Chosen, not multiplied: whatever fills a padded row does not leak.
+    # Selected, not multiplied by the mask: 0 * NaN of a padded row is NaN.
     sums = jax.tree.map(
       lambda x: jnp.sum(jnp.where(batch['mask'], x, jnp.zeros_like(x))), rows
     )
-    return lax.psum(sums, AXIS)
+    return lax.psum(sums, devices.AXIS)
 
   return jax.pmap(
-    eval_step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None
+    eval_step, axis_name=devices.AXIS, in_axes=(None, None, 0), out_axes=None
   )
 
 
-def make_fold(fold: Callable[[Any], Any]) -> Callable[[Any], Any]:
-  """Makes the program that every device prepares its weights with.
+def make_fold(fold: Fold) -> Fold:
+  """Builds the program that prepares the weights for evaluation.
 
   Args:
-    fold: params -> params of the network that is evaluated.
+    fold: params -> params of the network to evaluate.
 
   Returns:
     The same function from replicated to replicated params.
@@ -166,38 +175,40 @@ def make_fold(fold: Callable[[Any], Any]) -> Callable[[Any], Any]:
   return _on_every_device(fold)
 
 
-def make_replica_check() -> Callable[[Any], jax.Array]:
-  """Makes the program that compares the replicas of a pytree.
+def make_replica_check() -> Callable[[chex.ArrayTree], jax.Array]:
+  """Builds the program that compares the replicas of a pytree.
 
   Returns:
-    check(tree) -> bool[], whether every device of every process holds the
-    same bits.
+    check(tree) -> bool[], whether all devices of all processes hold the same
+    bits.
   """
 
-  def check(tree: Any) -> jax.Array:
+  def check(tree: chex.ArrayTree) -> jax.Array:
     digest = sum(
       map(_bit_sum, jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32)
     )
-    return lax.pmax(digest, AXIS) == lax.pmin(digest, AXIS)
+    return lax.pmax(digest, devices.AXIS) == lax.pmin(digest, devices.AXIS)
 
   return _on_every_device(check)
 
 
-def _on_every_device(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-  """A program of a replicated pytree alone."""
+def _on_every_device(
+  function: Callable[[chex.ArrayTree], Tree],
+) -> Callable[[chex.ArrayTree], Tree]:
+  """Compiles a function of one replicated pytree for all devices."""
   program = jax.pmap(
     lambda tree, ones: function(tree),
-    axis_name=AXIS,
+    axis_name=devices.AXIS,
     in_axes=(None, 0),
     out_axes=None,
   )
-  # They tell pmap how many devices there are.
+  # pmap takes the number of devices from a mapped argument.
   ones = np.ones((jax.local_device_count(), 1), np.float32)
   return lambda tree: program(tree, ones)
 
 
 def _bit_sum(x: jax.Array) -> jax.Array:
-  """uint32[]: the bits of an array, weighted by an odd number per place."""
+  """Sums an array's bits as uint32, each element times its own odd number."""
   bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
   weights = 2 * lax.iota(jnp.uint32, bits.size) + 1
   return jnp.sum(bits * weights, dtype=jnp.uint32)

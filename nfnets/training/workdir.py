@@ -1,4 +1,4 @@
-"""The directory of a run: made, tried and held for one run at a time."""
+"""The directory of a run: created, checked and locked for one run at a time."""
 
 import contextlib
 import fcntl
@@ -19,24 +19,24 @@ TENSORBOARD = 'tensorboard'
 
 @contextlib.contextmanager
 def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
-  """Holds a workdir while the context lasts.
+  """Locks a workdir while the context lasts.
 
-  The system lets go of the lock when the process ends, however it ends. Call
-  it in process 0 alone (`devices.is_primary`), before anything slow.
+  The system releases the lock when the process ends, however it ends. Call
+  this in process 0 alone (`devices.is_primary`), before anything slow.
 
   Args:
-    directory: made if it is missing.
+    directory: the workdir, created if missing.
 
   Yields:
     Its absolute path.
 
   Raises:
-    UserError: it cannot be written, or another run holds it.
+    UserError: the workdir cannot be written, or another run uses it.
   """
   path = pathlib.Path(directory).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
-    # Not truncated: it names the run that holds it.
+    # Not truncated: it contains the name of the run that holds the lock.
     lock = open(path / _LOCK, 'a+')
   except OSError as error:
     raise errors.UserError(
@@ -55,8 +55,8 @@ def _lock(lock: TextIO, path: pathlib.Path) -> None:
     lock.seek(0)
     holder = lock.read().strip() or 'unknown'
     raise errors.UserError(
-      f'workdir {path} is in use by another run ({holder}): wait for it, or '
-      'choose another with --workdir'
+      f'workdir {path} is in use by another run ({holder}): wait for it to '
+      'finish, or choose another with --workdir'
     ) from error
   lock.truncate(0)
   lock.write(f'process {os.getpid()} on {socket.gethostname()}\n')

@@ -66,18 +66,18 @@ def test_norm_refuses_rank_six():
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
-def test_norms_are_float32_whatever_the_dtype(dtype):
-  """4096 squares of 16: bfloat16 sums would stop growing, float16 overflow."""
+def test_norms_are_float32_for_every_dtype(dtype):
+  """Sums of 4096 squares of 16 stall in bfloat16 and overflow in float16."""
   norms = agc.unitwise_norm(jnp.full((4096, 2), 16, dtype))
   assert norms.dtype == jnp.float32
   np.testing.assert_array_equal(norms, 1024)
 
 
-def test_clips_to_the_share_of_the_weights_by_hand():
+def test_clips_to_a_fraction_of_the_weights_by_hand():
   params = {'w': jnp.array([[3.0, 0.0], [4.0, 0.0]])}
   grads = {'w': jnp.array([[0.6, 6.0], [0.8, 8.0]])}
   clipped, state = clip(grads, params, clipping=0.1, eps=0.01)
-  # Norms of the weights 5, 0: limits 0.5, 0.001. Of the gradients 1, 10.
+  # Norms of the weights: 5, 0, so limits 0.5, 0.001. Of the gradients: 1, 10.
   expected = [[0.3, 0.0006], [0.4, 0.0008]]
   np.testing.assert_allclose(
     clipped['w'], expected, rtol=helpers.RTOL_ELEMENTWISE
@@ -150,7 +150,7 @@ def test_a_zero_skip_gain_moves_by_at_most_clipping_times_eps():
 
 
 @pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
-def test_what_is_not_finite_stays_visible(bad):
+def test_gradients_that_are_not_finite_stay_so(bad):
   grads = jnp.ones((2, 3)).at[0, 1].set(bad)
   clipped, _ = clip(grads, jnp.ones((2, 3)))
   assert jnp.isnan(clipped[0, 1])
@@ -159,7 +159,7 @@ def test_what_is_not_finite_stays_visible(bad):
     assert jnp.isnan(clipped[1, 1])
 
 
-def test_differences_from_optax_are_those_of_the_docstring():
+def test_differs_from_optax_as_documented():
   theirs = optax.adaptive_grad_clip(0.01)
   for shape in [(3, 5, 7), (1, 7), (1, 1, 1, 7)]:
     params, grads = normal(shape), normal(shape, seed=1)
@@ -168,7 +168,7 @@ def test_differences_from_optax_are_those_of_the_docstring():
     assert not np.allclose(ours, expected, rtol=0.01), shape
 
 
-def test_share_is_found_anywhere_in_a_chain():
+def test_clipped_fraction_is_found_anywhere_in_a_chain():
   params = {'w': jnp.ones((2, 4))}
   optimizer = optax.chain(
     optax.trace(0.9), optax.masked(agc.adaptive_grad_clip(), {'w': True})
@@ -178,7 +178,7 @@ def test_share_is_found_anywhere_in_a_chain():
 
 
 @pytest.mark.parametrize('kwargs', [{'clipping': 0.0}, {'eps': -1.0}])
-def test_impossible_settings_are_refused(kwargs):
+def test_invalid_settings_are_refused(kwargs):
   with pytest.raises(ValueError, match=str(list(kwargs.values())[0])):
     agc.adaptive_grad_clip(**kwargs)
 
@@ -190,7 +190,7 @@ def test_needs_the_parameters():
 
 
 def test_vectors_of_one_shape_are_clipped_together():
-  """A deep network has thousands: XLA would compile each by itself."""
+  """A deep network has thousands, and XLA would compile each separately."""
   clip = agc.adaptive_grad_clip(0.01)
 
   def operations(count):
@@ -201,7 +201,7 @@ def test_vectors_of_one_shape_are_clipped_together():
   assert operations(20) == operations(2) > 0
 
 
-def test_what_is_compiled_does_not_grow_with_the_number_of_parameters():
+def test_kernels_do_not_grow_with_the_number_of_parameters():
   clip = agc.adaptive_grad_clip(0.01)
 
   def kernels(count):
@@ -218,7 +218,7 @@ def test_what_is_compiled_does_not_grow_with_the_number_of_parameters():
 
 
 def test_huge_gradients_are_clipped_to_the_limit_too():
-  # Up to where their squares are no float32 any more.
+  # Close to where their squares overflow float32.
   grad = jnp.float32(1e18)
   clipped, state = clip({'gain': grad}, {'gain': jnp.float32(2.0)})
   np.testing.assert_allclose(

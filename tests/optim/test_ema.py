@@ -32,7 +32,7 @@ def test_the_published_decay_is_not_rounded():
   np.testing.assert_allclose(change, 1e-5, rtol=helpers.RTOL_ELEMENTWISE)
 
 
-def test_a_constant_stays_itself_exactly():
+def test_a_constant_is_unchanged_exactly():
   value = {'w': jnp.array([0.1, 1e-20, -3e20])}
   average = ema.ema_update(value, value, 12345, 0.99999)
   assert jnp.array_equal(average['w'], value['w'])

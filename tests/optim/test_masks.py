@@ -1,4 +1,4 @@
-"""Masks on the parameter names of every family."""
+"""Masks for the parameter names of every family."""
 
 import jax
 import pytest
@@ -13,7 +13,7 @@ NAMES = {
 
 
 def tree(paths: list[str]) -> dict:
-  """A two-level tree, {module: {name: path}}, of Haiku paths."""
+  """Builds a tree {module: {name: path}} from Haiku paths."""
   params: dict = {}
   for path in paths:
     module, name = path.rsplit('/', 1)
@@ -68,7 +68,7 @@ def test_fixup_scalars_and_eca_kernels():
   assert selected(masks.decay_mask, [*scalars, kernel]) == {kernel}
 
 
-def test_an_excite_layer_at_the_root_is_no_classifier():
+def test_an_excite_layer_at_the_root_is_not_the_classifier():
   paths = ['NFNet/~/squeeze_excite/~/linear/w', 'NFNet/~/linear_1/w']
   assert selected(masks.head_mask, paths) == set()
   assert selected(masks.clip_mask, paths) == set(paths)

@@ -10,7 +10,7 @@ from tests import helpers
 
 
 def test_published_nfnet_schedule():
-  """Batch 4096, 360 epochs with 5 of warm-up, 0.1 * 4096 / 256 at the peak."""
+  """Batch 4096, 360 epochs, 5 of them warm-up, peak 0.1 * 4096 / 256."""
   total, warmup = 112_602, 1_564
   rate = schedules.warmup_cosine(1.6, warmup, total)
   assert rate(0) == 0

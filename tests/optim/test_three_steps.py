@@ -1,4 +1,4 @@
-"""Three optimizer steps of F0, against the published reference's."""
+"""Three optimizer steps of F0 against the published reference."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_three_steps_of_f0(case):
   optim = optimizer.make_optimizer(0.1, clipping=clipping)
 
   def loss_fn(params):
-    # In training, dropout and stochastic depth need a key even at rate 0.
+    # In training, dropout and stochastic depth need a key even with rate 0.
     (logits, _), _ = model.apply(params, {}, jax.random.key(1), images, True)
     smooth = losses.smooth_labels(labels, 0.1)
     return losses.softmax_cross_entropy(logits, smooth).mean()
@@ -41,7 +41,7 @@ def test_three_steps_of_f0(case):
   for _ in range(3):
     loss, params, opt_state = step(params, opt_state)
     found.append(float(loss))
-  # The loss after the last step comes with a fourth step, which is discarded.
+  # The loss after the last step comes from a fourth step, which is discarded.
   found.append(float(step(params, opt_state)[0]))
   np.testing.assert_allclose(found, golden['losses'], rtol=1e-3)
 

@@ -1,4 +1,4 @@
-"""A program is started anew once, and only when it may be."""
+"""Programs are restarted once, and only those started by python -m."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def outcome(*command, **environment):
   output, _ = process.communicate(timeout=60)
   assert process.returncode == 0
   pid, _, tunables = output.strip().partition(' ')
-  # The same process all the time: whoever waits for it waits on.
+  # Still the same process, so its parent can wait for it.
   assert int(pid) == process.pid
   return tunables
 
@@ -39,7 +39,7 @@ def has_settings():
 
 @pytest.fixture
 def program(tmp_path):
-  """A module nfnets.asked beside the real ones."""
+  """The environment with a module nfnets.asked next to the real ones."""
   (tmp_path / 'asked.py').write_text(PROGRAM)
   (tmp_path / 'sitecustomize.py').write_text(
     f'import nfnets; nfnets.__path__.append({str(tmp_path)!r})'
@@ -48,7 +48,7 @@ def program(tmp_path):
 
 
 @pytest.mark.skipif(not has_settings(), reason='another C library')
-def test_a_module_of_ours_is_started_anew(program):
+def test_a_module_of_ours_is_restarted(program):
   tunables = outcome('-m', 'nfnets.asked', **program)
   assert 'glibc.malloc.mmap_max=0' in tunables.split(':')
   assert 'glibc.malloc.hugetlb=1' in tunables.split(':')
@@ -58,21 +58,21 @@ def test_a_module_of_ours_is_started_anew(program):
   assert others == f'glibc.rtld.nns=4:{tunables}'
 
 
-def test_the_users_settings_stay(program):
+def test_the_users_settings_are_kept(program):
   setting = 'glibc.malloc.hugetlb=0'
   assert (
     outcome('-m', 'nfnets.asked', **program, GLIBC_TUNABLES=setting) == setting
   )
 
 
-def test_other_programs_are_left_alone(program):
+def test_other_programs_are_not_restarted(program):
   assert outcome('-c', PROGRAM, **program) == 'None'
   script = program['PYTHONPATH'].split(os.pathsep)[0] + '/asked.py'
   assert outcome(script, **program) == 'None'
 
 
 @pytest.mark.skipif(not has_settings(), reason='another C library')
-def test_a_child_can_go_without(program, monkeypatch):
+def test_a_child_can_run_without_the_settings(program, monkeypatch):
   ours = outcome('-m', 'nfnets.asked', **program)
   for users in ('', 'glibc.rtld.nns=4'):
     whole = ':'.join(filter(None, [users, ours]))

@@ -10,7 +10,7 @@ from nfnets.runtime import compilation
 
 _PROGRAM = """
 import jax, jax.numpy as jnp
-from nfnets import compilation
+from nfnets.runtime import compilation
 hits = []
 jax.monitoring.register_event_listener(
   lambda event, **_: hits.append(event) if event.endswith('cache_hits') else 0)
@@ -22,7 +22,7 @@ print(len(hits))
 
 _CALL = """
 import jax, jax.numpy as jnp
-from nfnets import compilation
+from nfnets.runtime import compilation
 compilation.run_in_calling_thread()
 x = jnp.ones((1000, 1000))
 one = jnp.ones(1)
@@ -58,7 +58,7 @@ def _restored_config():
     jax.config.update(name, value)
 
 
-def test_second_process_reads_the_first_ones_programs(tmp_path):
+def test_a_second_process_reads_the_programs_of_the_first(tmp_path):
   environment = {'XDG_CACHE_HOME': str(tmp_path)}
   directory, hits = _run(environment)
   assert directory == str(tmp_path / 'nfnets' / 'xla')
@@ -67,7 +67,7 @@ def test_second_process_reads_the_first_ones_programs(tmp_path):
   assert hits >= 1
 
 
-def test_programs_are_done_when_their_call_returns():
+def test_programs_are_finished_when_their_call_returns():
   done = subprocess.run(
     [sys.executable, '-c', _CALL],
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
@@ -89,31 +89,31 @@ def test_garbage_is_collected_rarely():
     gc.set_threshold(*before)
 
 
-def test_only_the_user_can_write_the_folder(tmp_path, monkeypatch):
+def test_only_the_user_can_write_to_the_folder(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   directory = compilation.enable_compilation_cache()
   assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_variable_turns_it_off(tmp_path, monkeypatch):
+def test_a_variable_disables_the_cache(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setenv(compilation.OPT_OUT, '0')
   assert compilation.enable_compilation_cache() is None
   assert not list(tmp_path.iterdir())
 
 
-def test_folder_of_the_users_choice_stays(tmp_path):
+def test_the_users_folder_is_kept(tmp_path):
   jax.config.update('jax_compilation_cache_dir', str(tmp_path))
   assert compilation.enable_compilation_cache() == tmp_path
 
 
-def test_folder_that_cannot_be_made_means_no_cache(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_created_means_no_cache(tmp_path, monkeypatch):
   (tmp_path / 'nfnets').write_text('a file in the way')
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   assert compilation.enable_compilation_cache() is None
 
 
-def test_quick_compilation_is_asked_for_once(monkeypatch):
+def test_flags_are_set_only_once(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=false')
   monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('',))
   compilation.set_compiler_flags()
@@ -124,7 +124,7 @@ def test_quick_compilation_is_asked_for_once(monkeypatch):
   assert third == '--xla_disable_hlo_passes=cse_barrier_expander'
 
 
-def test_the_users_flags_stay(monkeypatch):
+def test_the_users_flags_are_kept(monkeypatch):
   flags = (
     '--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT --xla_disable_hlo_passes=cse'
   )
@@ -133,16 +133,16 @@ def test_the_users_flags_stay(monkeypatch):
   assert os.environ['XLA_FLAGS'] == flags
 
 
-def test_jaxlibs_that_were_not_tried_get_no_flag(monkeypatch):
+def test_untested_jaxlibs_get_no_flag(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
   monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('0.0.',))
   compilation.set_compiler_flags()
   assert 'XLA_FLAGS' not in os.environ
 
 
-def test_jax_starts_with_the_flag():
+def test_jax_starts_with_the_flags():
   program = """
-from nfnets import compilation
+from nfnets.runtime import compilation
 compilation.set_compiler_flags()
 import jax.numpy as jnp
 print(float(jnp.ones(2).sum()))

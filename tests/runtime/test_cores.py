@@ -1,4 +1,4 @@
-"""What the machine offers."""
+"""The CPU cores of this machine."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Which processes join, faked."""
+"""Which processes connect, with a faked jax.distributed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from nfnets import errors
 from nfnets.runtime import distributed
 
 
-def test_a_single_process_joins_nothing(monkeypatch):
+def test_a_single_process_does_not_connect(monkeypatch):
   for name in ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
     monkeypatch.delenv(name, raising=False)
   calls = []
@@ -24,6 +24,6 @@ def test_a_single_process_joins_nothing(monkeypatch):
   assert calls[1] == ('host:1234', 2, 1)
 
 
-def test_half_of_a_coordinator():
+def test_incomplete_arguments_are_refused():
   with pytest.raises(errors.UserError, match='process_id None: give all three'):
     distributed.initialize('host:1', 2)

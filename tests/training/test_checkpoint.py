@@ -21,7 +21,7 @@ def state():
 
 
 def at(state, step):
-  """The state as if `step` steps had been made."""
+  """The state as if after `step` steps."""
   params = jax.tree.map(lambda x: x + step, state.params)
   return state._replace(params=params, step=jnp.int32(step))
 
@@ -41,12 +41,12 @@ def restore(directory, state):
 
 
 def files_of(directory, step):
-  """Files with the arrays of a step."""
+  """The files that contain the arrays of a checkpoint."""
   root = pathlib.Path(directory) / str(step) / 'state'
   return [p for p in root.rglob('*') if p.is_file() and 'd' in p.parts[-2:-1]]
 
 
-def test_round_trip_to_the_bit(tmp_path, state):
+def test_round_trip_is_exact(tmp_path, state):
   params = jax.tree.map(lambda x: x * -0.0, state.params)
   state = state._replace(params=params)
   saver = checkpoint.Checkpointer(tmp_path, config={'a': [1, None]})
@@ -61,10 +61,10 @@ def test_round_trip_to_the_bit(tmp_path, state):
   )
   assert restored.step == 7
   assert restored.metrics == {'eval/top1': 0.5}
-  assert restored.config == {'a': [1, None]}
+  assert checkpoint.read_weights(tmp_path).config == {'a': [1, None]}
 
 
-def test_saving_is_not_disturbed_by_the_next_step(tmp_path):
+def test_saving_is_not_affected_by_the_next_steps(tmp_path):
   state, train_step = tiny.setup()
   saver = checkpoint.Checkpointer(tmp_path)
   before = jax.device_get(jax.tree.map(jnp.copy, state))
@@ -76,7 +76,7 @@ def test_saving_is_not_disturbed_by_the_next_step(tmp_path):
   tiny.assert_trees_equal(restore(tmp_path, state).state, before)
 
 
-def test_goes_on_with_another_number_of_devices(tmp_path, state):
+def test_resumes_with_another_number_of_devices(tmp_path, state):
   one = jax.device_put(jax.device_get(state), jax.devices()[0])
   save(tmp_path, one, [3])
   placed = devices.replicate(restore(tmp_path, state).state)
@@ -92,7 +92,7 @@ def test_keeps_the_newest_and_the_best(tmp_path, state):
   saver.close()
   left = sorted(p.name for p in tmp_path.iterdir())
   assert left == ['2', '5', '6']
-  # Also after opening again, and the newest is what counts.
+  # The same after reopening, where the newest is restored.
   saver = checkpoint.Checkpointer(tmp_path, keep=2)
   assert saver.restore_latest(state).step == 6
   saver.save(7, state, {'eval/top1': 0.3})
@@ -165,7 +165,7 @@ def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog, state):
   assert restored.step == 1
   tiny.assert_trees_equal(restored.state, at(state, 1))
   assert str(tmp_path / '2') in caplog.text
-  # Its number is free again and nothing was thrown away.
+  # Its number is free again and nothing was deleted.
   assert (tmp_path / '2.damaged').is_dir()
   saver = checkpoint.Checkpointer(tmp_path)
   saver.restore_latest(state)
@@ -176,30 +176,30 @@ def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog, state):
 
 def test_a_flipped_bit_never_gives_a_wrong_state(tmp_path, state):
   used = []
-  for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-    directory = tmp_path / str(share)
+  for position in (0.1, 0.3, 0.5, 0.7, 0.9):
+    directory = tmp_path / str(position)
     save(directory, state, [1, 2])
     path = max(files_of(directory, 2), key=lambda p: p.stat().st_size)
     data = bytearray(path.read_bytes())
-    data[int(share * len(data))] ^= 0x10
+    data[int(position * len(data))] ^= 0x10
     path.write_bytes(data)
     restored = restore(directory, state)
     used.append(restored.step)
-    # Some bytes of Orbax's files are read by nobody.
+    # Some bytes of Orbax's files are never read.
     tiny.assert_trees_equal(restored.state, at(state, restored.step))
   assert 1 in used
 
 
-def test_only_damaged_ones_stop_the_run(tmp_path, state):
+def test_a_run_with_only_damaged_ones_stops(tmp_path, state):
   save(tmp_path, state, [2])
   truncate(tmp_path)
-  for _ in range(2):  # giving the command again does not start anew either
-    with pytest.raises(errors.UserError, match='no checkpoint in .* is whole'):
+  for _ in range(2):  # rerunning the command does not start over either
+    with pytest.raises(errors.UserError, match='no checkpoint in .* is intact'):
       restore(tmp_path, state)
   assert (tmp_path / '2').is_dir()
 
 
-def test_empty_directories_and_leftovers_are_no_checkpoint(tmp_path, state):
+def test_empty_directories_and_leftovers_are_ignored(tmp_path, state):
   (tmp_path / '9').mkdir()
   (tmp_path / '4.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
   (tmp_path / 'deleted' / '3').mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_empty_directories_and_leftovers_are_no_checkpoint(tmp_path, state):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '9.damaged']
 
 
-def test_another_network_is_refused_by_name(tmp_path, state):
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, state):
   save(tmp_path, state, [1])
   params = dict(state.params)
   params['Tiny/~/linear'] = {'w': jnp.zeros((16, 7)), 'c': jnp.zeros(7)}
@@ -217,11 +217,11 @@ def test_another_network_is_refused_by_name(tmp_path, state):
   text = str(caught.value)
   assert 'params/Tiny/~/linear/b is float32[5] there and missing here' in text
   assert 'and 2 more' in text
-  # It is not damaged: it stays.
+  # It is not damaged, so it stays.
   assert restore(tmp_path, state).step == 1
 
 
-def test_the_same_step_twice_is_one_checkpoint(tmp_path, state):
+def test_saving_the_same_step_twice_does_nothing(tmp_path, state):
   saver = checkpoint.Checkpointer(tmp_path)
   saver.save(1, state)
   saver.save(1, at(state, 5))
@@ -237,7 +237,7 @@ def test_an_older_step_is_refused(tmp_path, state):
   saver.close()
 
 
-def test_a_failed_save_is_raised_and_the_last_good_one_stays(tmp_path, state):
+def test_a_failed_save_raises_and_the_last_good_one_stays(tmp_path, state):
   saver = checkpoint.Checkpointer(tmp_path, keep=1)
   saver.save(1, at(state, 1))
   saver.wait()
@@ -254,9 +254,9 @@ def test_a_failed_save_is_raised_and_the_last_good_one_stays(tmp_path, state):
       saver.wait()
   text = str(caught.value)
   assert 'checkpoint 2 cannot be written' in text and 'No space left' in text
-  assert str(tmp_path) in text and 'Last good one: step 1' in text
+  assert str(tmp_path) in text and 'Last good checkpoint: step 1' in text
   assert '\n' not in text
-  saver.save(3, at(state, 3))  # once there is space again
+  saver.save(3, at(state, 3))  # after space was freed
   saver.close()
   tiny.assert_trees_equal(restore(tmp_path, state).state, at(state, 3))
 
@@ -273,7 +273,7 @@ def test_read_weights(tmp_path, state):
   tiny.assert_trees_equal(plain.params, at(state, 1).params)
   with pytest.raises(errors.UserError, match='no such directory'):
     checkpoint.read_weights(tmp_path, 5)
-  with pytest.raises(errors.UserError, match='it holds none'):
+  with pytest.raises(errors.UserError, match='it has none'):
     checkpoint.read_weights(tmp_path / 'nowhere')
 
 
@@ -300,7 +300,7 @@ def test_manifest_lists_every_array(tmp_path, state):
 def test_a_full_disk(tmp_path, state):
   mount = ['mount', '-t', 'tmpfs', '-o', 'size=300k', 'tmpfs', str(tmp_path)]
   if subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('may not mount a small disk')
+    pytest.skip('cannot mount a small disk')
   try:
     saver = checkpoint.Checkpointer(tmp_path / 'checkpoints')
     saver.save(1, at(state, 1))

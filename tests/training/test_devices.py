@@ -32,7 +32,7 @@ def test_rows_of_a_later_process_are_numbered_after_the_first(monkeypatch):
   )
 
 
-def test_rows_that_cannot_be_split():
+def test_rows_that_the_devices_do_not_divide_are_refused():
   with pytest.raises(ValueError, match='4 local devices do not divide 6 rows'):
     devices.shard_batch(tiny.make_batch(6))
 
@@ -46,7 +46,7 @@ def test_padding_is_masked():
   assert devices.pad_batch(tiny.make_batch(8))['label'].shape == (8,)
 
 
-def test_replicate_puts_the_whole_on_every_device():
+def test_replicate_copies_each_array_to_every_device():
   tree = devices.replicate({'a': np.arange(3.0), 'b': np.int32(1)})
   assert tree['a'].shape == (3,)
   assert len(tree['a'].addressable_shards) == 4
@@ -54,7 +54,7 @@ def test_replicate_puts_the_whole_on_every_device():
     np.testing.assert_array_equal(shard.data, np.arange(3.0))
 
 
-def test_one_batch_is_on_its_way_while_another_is_used():
+def test_the_next_batch_is_sent_while_one_is_used():
   made = []
 
   def source():
@@ -71,7 +71,7 @@ def test_one_batch_is_on_its_way_while_another_is_used():
   assert len(used) == 3
 
 
-def test_processes_with_another_config_are_named(monkeypatch):
+def test_processes_with_another_config_are_reported(monkeypatch):
   devices.check_same('a', 'the config')  # nothing to compare with
   monkeypatch.setattr(devices.jax, 'process_count', lambda: 3)
 

@@ -12,7 +12,7 @@ EXAMPLES = 23
 
 
 class Split:
-  """A finite split in batches of any size, the last one padded."""
+  """A finite split in batches of any size; the last one is padded."""
 
   def __init__(self, batch_size, examples=EXAMPLES):
     self.whole = tiny.make_batch(EXAMPLES)
@@ -28,7 +28,7 @@ class Split:
         }
         missing = self.batch_size - len(rows['label'])
         yield {
-          # What fills the padding must not matter.
+          # The content of the padding must not matter.
           'image': np.pad(
             rows['image'],
             [(0, missing)] + [(0, 0)] * 3,
@@ -49,6 +49,10 @@ def network():
   return model, eval_step, *devices.replicate((params, state))
 
 
+def evaluate(eval_step, params, state, batches):
+  return evaluate_lib.evaluate_all(eval_step, {'': (params, state)}, batches)
+
+
 def by_hand(model, params, state):
   batch = Split(EXAMPLES).whole
   images = (batch['image'].astype(np.float64) / 255 - 0.5) / 0.25
@@ -64,19 +68,17 @@ def by_hand(model, params, state):
 
 
 @pytest.mark.parametrize('batch_size', [1, 5, 8, 23, 40])
-def test_every_example_counts_once_whatever_the_batch_size(network, batch_size):
+def test_every_example_counts_once_for_any_batch_size(network, batch_size):
   model, eval_step, params, state = network
-  result = evaluate_lib.evaluate(
-    eval_step, params, state, Split(batch_size).iterate()
-  )
+  result = evaluate(eval_step, params, state, Split(batch_size).iterate())
   expected = by_hand(model, params, state)
   assert result['count'] == EXAMPLES
   assert result['top1'] == expected['top1']
-  assert result['top5'] == 1.0  # of five classes
+  assert result['top5'] == 1.0  # there are five classes
   np.testing.assert_allclose(result['loss'], expected['loss'], rtol=1e-5)
 
 
-def test_weights_and_average_are_measured_in_one_pass(network):
+def test_weights_and_average_are_evaluated_in_one_pass(network):
   _, eval_step, params, state = network
   ema = jax.tree.map(jnp.zeros_like, params)
   split = Split(8)
@@ -88,8 +90,8 @@ def test_weights_and_average_are_measured_in_one_pass(network):
     params=params, state=state, ema_params=ema, ema_state=state
   )
   metrics = evaluation(train_state, lambda: False)
-  own = evaluate_lib.evaluate(eval_step, params, state, split.iterate())
-  average = evaluate_lib.evaluate(eval_step, ema, state, split.iterate())
+  own = evaluate(eval_step, params, state, split.iterate())
+  average = evaluate(eval_step, ema, state, split.iterate())
   assert metrics['eval/top1'] == own['top1']
   assert metrics['eval/ema_loss'] == average['loss'] != own['loss']
   assert metrics['eval/count'] == EXAMPLES
@@ -122,7 +124,7 @@ def test_filters_are_folded_once_for_all_batches(network):
   assert len(folded) == 1
 
 
-def test_a_padded_row_of_garbage_does_not_leak(network):
+def test_a_padded_row_with_nan_does_not_leak(network):
   model, _, params, state = network
 
   def apply(params, state, key, images, is_training):
@@ -135,11 +137,11 @@ def test_a_padded_row_of_garbage_does_not_leak(network):
   eval_step = step_lib.make_eval_step(
     model._replace(apply=apply), mean=(0.5,) * 3, std=(0.25,) * 3
   )
-  result = evaluate_lib.evaluate(eval_step, params, state, Split(8).iterate())
+  result = evaluate(eval_step, params, state, Split(8).iterate())
   assert np.isfinite(result['loss']) and result['count'] == EXAMPLES
 
 
-def test_stops_when_asked(network):
+def test_stops_when_should_stop_returns_true(network):
   _, eval_step, params, state = network
   answers = iter([False, True])
   with pytest.raises(evaluate_lib.Interrupted):
@@ -151,7 +153,7 @@ def test_stops_when_asked(network):
     )
 
 
-def test_nothing_to_evaluate(network):
+def test_a_split_without_examples_is_refused(network):
   _, eval_step, params, state = network
   with pytest.raises(ValueError, match='0 examples'):
-    evaluate_lib.evaluate(eval_step, params, state, [])
+    evaluate(eval_step, params, state, [])

@@ -1,4 +1,4 @@
-"""The train step on F0 itself: minutes of compiling, so marked slow."""
+"""The train step on F0; it compiles for minutes, so it is marked slow."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ CLASSES = 10
 
 
 def make_batch(number, size=8):
-  """Ten coarse pictures under noise: something to learn in a few steps."""
+  """Ten coarse images with noise, learnable in a few steps."""
   rng = np.random.default_rng([1, number])
   label = rng.integers(0, CLASSES, size).astype(np.int32)
   pictures = np.random.default_rng(5).integers(0, 256, (CLASSES, 8, 8, 3))
@@ -52,7 +52,7 @@ def setup(model, **options):
 
 
 def run(model, steps, **options):
-  """Losses, and what the parameters moved by."""
+  """Returns the losses and the change of the parameters."""
   state, train_step = setup(model, **options)
   before = jax.tree.map(np.array, jax.device_get(state.params))
   losses = []
@@ -72,7 +72,7 @@ def make_model(**overrides):
 
 
 def test_bfloat16_tracks_float32_for_20_steps():
-  # The band: each loss within 5%, the whole movement within 10%.
+  # Each loss within 5%, the whole change within 10%.
   losses, moved = run(make_model(), 20)
   half_losses, half_moved = run(make_model(), 20, dtype='bfloat16')
   assert losses[-1] < 0.5 * losses[0]
@@ -113,8 +113,8 @@ def test_three_steps_give_the_published_losses():
   np.testing.assert_allclose(losses, golden[case]['losses'], rtol=1e-3)
 
 
-def test_remat_changes_no_number_and_lowers_the_memory():
-  # One stage holds most activations: the stem's are kept either way.
+def test_remat_changes_no_numbers_and_saves_memory():
+  # Most activations are in one stage, since the stem's are kept either way.
   small = {'width': 0.25, 'group_size': 32, 'depth': (1, 8, 1, 1)}
   results, memory = [], []
   for remat in (False, True):
@@ -122,8 +122,8 @@ def test_remat_changes_no_number_and_lowers_the_memory():
     results.append(run(model, 2))
     state, train_step = setup(model)
     batch = devices.shard_batch(make_batch(0, size=64))
-    # XLA for CPU drops the barriers that keep a recomputation from being
-    # merged with what it recomputes; accelerators keep them.
+    # XLA for CPU drops the barriers that keep recomputed values from being
+    # merged with the originals; accelerators keep them.
     compiled = train_step.lower(state, batch).compile(
       compiler_options={'xla_disable_hlo_passes': 'cse_barrier_expander'}
     )

@@ -1,4 +1,4 @@
-"""Runs as programs of their own, killed from outside."""
+"""Runs in processes of their own that are killed or signaled."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from nfnets.training import checkpoint
 from tests.training import tiny, tiny_run
 
-# As in conftest: the order of sums depends on the number of devices.
+# As in conftest, since the order of sums depends on the number of devices.
 ENVIRONMENT = {**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
 
 
@@ -35,7 +35,7 @@ def finish(process, timeout=300):
   except subprocess.TimeoutExpired:
     process.kill()
     output, _ = process.communicate()
-    pytest.fail(f'no end after {timeout} s: {output}')
+    pytest.fail(f'still running after {timeout} s: {output}')
   return process.returncode, output
 
 
@@ -55,7 +55,7 @@ def test_killed_in_a_step_and_in_a_save_equals_not_killed(tmp_path):
   program = tiny_run.Program()
   expected = jax.device_get(program.run(tmp_path / 'whole').state)
   workdir = tmp_path / 'killed'
-  # Checkpoint 4 is on disk, 8 is written but has not got its name.
+  # Checkpoint 4 is on disk; 8 is written but not renamed yet.
   status, output = finish(start(workdir, '--kill=save:8'))
   assert status == -signal.SIGKILL, output
   left = sorted(p.name for p in (workdir / 'checkpoints').iterdir())
@@ -80,8 +80,8 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
   kills, status = 0, None
   while status != 0:
     process = start(workdir, *options)
-    # From the start of Python on; the first time long before the end, however
-    # much faster the machine has become.
+    # Timed from the start of Python. The first kill comes well before the end,
+    # even if the machine is faster now.
     wait = rng.uniform(0, 0.8 if kills else 0.4) * whole
     try:
       status, output = process.wait(wait), process.stdout.read()
@@ -91,7 +91,7 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
       kills += 1
       status, _ = finish(process)
       assert status == -signal.SIGKILL
-    assert kills < 40, f'no end, and a whole run takes {whole:.0f} s'
+    assert kills < 40, f'not finished; a whole run takes {whole:.0f} s'
   assert kills > 0
   program = tiny_run.Program()
   restored = final_state(workdir, program)
@@ -120,7 +120,7 @@ def test_a_signal_to_the_program(tmp_path, number):
 
 
 def start_two(workdir, *options):
-  """Two processes of one run, with options of their own."""
+  """Starts two processes of one run, each with its own options."""
   port = str(random.randrange(20_000, 60_000))
   several = ['--processes=2', f'--port={port}']
   return [
@@ -140,8 +140,8 @@ def finish_all(processes):
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_two_processes_equal_one_with_two_devices(tmp_path, number):
-  # One process is asked to stop; both stop at the same step. The runtime looks
-  # for signals every second or so: the steps must take longer than that.
+  # One process gets the signal; both stop at the same step. The runtime checks
+  # for signals about once a second, so the steps must take longer.
   slow = '--batch_seconds=1'
   ends = finish_all(
     start_two(tmp_path / 'two', [slow], [slow, f'--signal={number}:5'])
@@ -163,17 +163,17 @@ def test_two_processes_equal_one_with_two_devices(tmp_path, number):
 
 
 @pytest.mark.slow
-def test_two_processes_with_two_configs_do_not_start(tmp_path):
+def test_two_processes_with_different_configs_do_not_start(tmp_path):
   ends = finish_all(start_two(tmp_path, ['--config=a'], ['--config=b']))
   for status, output in ends:
     assert status == 1, output
-    assert 'error: the config of process [1] is not' in output
+    assert 'error: the config of process [1] differs' in output
     assert 'Traceback' not in output
   assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_the_other_process_ends_when_one_dies(tmp_path):
+def test_the_other_process_exits_when_one_dies(tmp_path):
   own = ['--steps=1000', '--batch_seconds=0.1']
   processes = start_two(tmp_path, own, own)
   while not (tmp_path / 'checkpoints' / '4').exists():

@@ -19,14 +19,14 @@ def program():
 
 @pytest.fixture(scope='module')
 def whole(program, tmp_path_factory):
-  """Workdir and outcome of a run that nothing disturbed."""
+  """Workdir and outcome of an uninterrupted run."""
   workdir = tmp_path_factory.mktemp('whole')
   outcome = program.run(workdir)
   return workdir, outcome._replace(state=jax.device_get(outcome.state))
 
 
 def lines(workdir):
-  """metrics.jsonl without what depends on the clock."""
+  """The lines of metrics.jsonl without the speed."""
   text = (workdir / 'metrics.jsonl').read_text()
   parsed = [json.loads(line) for line in text.splitlines()]
   for line in parsed:
@@ -39,7 +39,7 @@ def steps_in(workdir):
 
 
 def send(number, at):
-  """A hook that sends a signal to this process before batch `at`."""
+  """Returns a hook that sends this process a signal before batch `at`."""
 
   def hook(batch):
     if batch == at:
@@ -48,7 +48,7 @@ def send(number, at):
   return hook
 
 
-def test_reports_evaluates_and_saves_on_time(whole):
+def test_reports_evaluates_and_saves_at_the_given_steps(whole):
   workdir, outcome = whole
   assert outcome.step == 12 and outcome.exit_status == 0
   assert int(outcome.state.step) == 12
@@ -66,15 +66,15 @@ def test_reports_evaluates_and_saves_on_time(whole):
   last = written[-1]
   assert {'step': 12, **outcome.metrics} == last
   assert last['eval/count'] == 32 and 'eval/ema_top1' in last
-  # The newest two, and the best if it is older.
+  # The latest two, and the best if it is older.
   scores = {x['step']: x['eval/top1'] for x in written if 'eval/top1' in x}
   best = max(scores, key=lambda step: (scores[step], step))
   assert steps_in(workdir) == sorted({8, 12, best})
   assert list((workdir / 'tensorboard').iterdir())
 
 
-def test_reports_the_value_of_that_very_step(program, whole):
-  # The scalars are read a few steps late, but not from a later step.
+def test_reports_the_values_of_the_same_step(program, whole):
+  # The scalars are read a few steps later, but not from a later step.
   state = devices.replicate(program.initial)
   for number in range(4):
     batch = devices.shard_batch(tiny.make_batch(tiny_run.BATCH, number))
@@ -86,7 +86,7 @@ def test_reports_the_value_of_that_very_step(program, whole):
 def test_running_again_does_nothing(program, whole, tmp_path):
   workdir, outcome = whole
   before = lines(workdir)
-  batches = tiny_run.Batches(hook=lambda k: pytest.fail(f'made batch {k}'))
+  batches = tiny_run.Batches(hook=lambda k: pytest.fail(f'requested batch {k}'))
   again = program.run(workdir, eval_batches=batches)
   tiny.assert_trees_equal(again.state, outcome.state)
   assert again.metrics == outcome.metrics
@@ -97,7 +97,7 @@ def test_running_again_does_nothing(program, whole, tmp_path):
   'number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 @pytest.mark.parametrize('at', [2, 8])
-def test_a_signal_saves_and_the_rest_equals_not_stopping(
+def test_stopping_by_a_signal_and_resuming_equals_not_stopping(
   program, whole, tmp_path, number, status, at
 ):
   batches = tiny_run.Batches(hook=send(number, at))
@@ -117,7 +117,7 @@ def test_a_signal_before_the_first_step_needs_no_checkpoint(program, tmp_path):
   outcome = program.run(
     tmp_path, batches=tiny_run.Batches(hook=send(signal.SIGTERM, 0))
   )
-  # The first batch is made once the loop has started.
+  # The first batch is requested after the loop has started.
   assert outcome.exit_status == 143 and outcome.step <= 1
 
 
@@ -127,7 +127,7 @@ def test_a_signal_during_evaluation(program, whole, tmp_path):
   assert (outcome.step, outcome.exit_status) == (4, 143)
   assert outcome.metrics == {} and split.closed
   assert steps_in(tmp_path) == [4]
-  # What was cut short is measured when the run goes on.
+  # The interrupted evaluation is repeated when the run resumes.
   end = program.run(tmp_path)
   tiny.assert_trees_equal(end.state, whole[1].state)
   assert lines(tmp_path) == lines(whole[0])
@@ -150,7 +150,7 @@ def test_a_second_signal_lets_the_save_finish(program, tmp_path, monkeypatch):
   tiny.assert_trees_equal(weights.params, outcome.state.params)
 
 
-def test_signals_do_what_they_did_before_and_after(program, tmp_path):
+def test_signal_handlers_are_restored(program, tmp_path):
   before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
   program.run(tmp_path, steps=1)
   after = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
@@ -161,7 +161,7 @@ def test_divergence_stops_the_run_and_overwrites_nothing(program, tmp_path):
   def train_step(state, batch):
     if float(np.asarray(state.step)) < 6:
       return program.train_step(state, batch)
-    # Through the real step: images of NaN cannot be, parameters can.
+    # uint8 images cannot be NaN, but parameters can.
     params = jax.tree.map(lambda x: x * jnp.nan, state.params)
     return program.train_step(state._replace(params=params), batch)
 
@@ -212,7 +212,7 @@ def test_replicas_that_differ_are_not_saved(program, tmp_path):
   assert steps_in(tmp_path) == []
 
 
-def test_a_failing_pipeline_ends_the_run_at_once(program, tmp_path):
+def test_a_failing_pipeline_ends_the_run(program, tmp_path):
   def hook(batch):
     if batch == 6:
       raise OSError('disk gone')
@@ -221,11 +221,11 @@ def test_a_failing_pipeline_ends_the_run_at_once(program, tmp_path):
   with pytest.raises(OSError, match='disk gone'):
     program.run(tmp_path, batches=batches)
   assert steps_in(tmp_path) == [4]
-  # The checkpoint that was under way is whole.
+  # The checkpoint being written at that time is intact.
   assert checkpoint.read_weights(tmp_path / 'checkpoints').step == 4
 
 
-def test_plain_lines_where_there_is_no_terminal(program, tmp_path):
+def test_prints_plain_lines_without_a_terminal(program, tmp_path):
   stream = io.StringIO()
   program.run(tmp_path, stream=stream)
   text = stream.getvalue().splitlines()

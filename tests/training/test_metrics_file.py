@@ -7,7 +7,7 @@ def lines(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_lines_are_json_even_where_a_value_is_not_finite(tmp_path):
+def test_values_that_are_not_finite_become_null(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   file = metrics_file.MetricsFile(path, 0)
   file.write(1, {'train/loss': 0.5, 'train/top1': float('nan')})
@@ -19,7 +19,7 @@ def test_lines_are_json_even_where_a_value_is_not_finite(tmp_path):
   ]
 
 
-def test_a_line_is_on_disk_at_once(tmp_path):
+def test_a_line_is_written_immediately(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   file = metrics_file.MetricsFile(path, 0)
   file.write(1, {'a': 1.0})
@@ -27,10 +27,10 @@ def test_a_line_is_on_disk_at_once(tmp_path):
   file.close()
 
 
-def test_going_on_drops_what_is_measured_again(tmp_path):
+def test_resuming_drops_the_lines_of_repeated_steps(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   text = ''.join(f'{{"step": {step}, "a": 0}}\n' for step in (1, 2, 2, 3, 4))
-  path.write_text(text + '{"step": 2, "a')  # cut in half by a kill
+  path.write_text(text + '{"step": 2, "a')  # cut short by a kill
   file = metrics_file.MetricsFile(path, 2)
   file.write(3, {'a': 1})
   file.close()
@@ -38,7 +38,7 @@ def test_going_on_drops_what_is_measured_again(tmp_path):
   assert path.read_text().startswith(text[: text.index('{"step": 3')])
 
 
-def test_a_whole_file_is_left_alone(tmp_path):
+def test_a_file_without_such_lines_is_unchanged(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"step": 1, "a": 0}\n')
   inode = path.stat().st_ino

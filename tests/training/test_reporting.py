@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-  """A clock that a test sets."""
+  """A clock that the test sets."""
 
   def __init__(self, monkeypatch):
     self.now = 0.0
@@ -37,7 +37,7 @@ def make(workdir, stream, start_step=0):
   )
 
 
-def test_images_per_second_leave_out_compiling_and_pauses(tmp_path, clock):
+def test_images_per_second_exclude_compilation_and_pauses(tmp_path, clock):
   reporter = make(tmp_path, io.StringIO())
   clock.now = 50.0  # the first step was compiled
   reporter.progress(1, 1.0)
@@ -50,7 +50,7 @@ def test_images_per_second_leave_out_compiling_and_pauses(tmp_path, clock):
   clock.now += 0.5
   reporter.progress(6, 1.0)
   assert reporter.speed() == {'images_per_second': 64.0}
-  # From the last line on, not from the start.
+  # Measured since the last call, not since the start.
   for step in range(7, 9):
     clock.now += 0.25
     reporter.progress(step, 1.0)
@@ -58,7 +58,7 @@ def test_images_per_second_leave_out_compiling_and_pauses(tmp_path, clock):
   reporter.close()
 
 
-def test_plain_lines_say_how_long_it_will_take(tmp_path, clock):
+def test_plain_lines_show_the_time_left(tmp_path, clock):
   stream = io.StringIO()
   reporter = make(tmp_path, stream)
   for step in range(1, 12):
@@ -93,13 +93,13 @@ def test_a_terminal_gets_a_bar(tmp_path, clock, monkeypatch):
   assert 'step 44/100: eval/top1 0.5\n' in text.replace('\r', '')
 
 
-def test_all_places_get_the_scalars(tmp_path):
+def test_scalars_go_to_the_file_and_to_tensorboard(tmp_path):
   reporter = make(tmp_path, io.StringIO())
   reporter.write(3, {'train/loss': 0.5})
   reporter.sync()
   line = (tmp_path / 'metrics.jsonl').read_text()
   assert json.loads(line) == {'step': 3, 'train/loss': 0.5}
-  # TensorBoard's writer has a thread of its own, which only closing waits for.
+  # TensorBoard writes in a thread of its own; only closing waits for it.
   reporter.close()
   events = b''.join(
     path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir()
@@ -137,7 +137,7 @@ def test_start_summary():
   assert 'classifier weight: 1 tensors, 80 parameters' in text
 
 
-def test_start_summary_names_the_processes(monkeypatch):
+def test_start_summary_shows_the_processes(monkeypatch):
   monkeypatch.setattr(reporting.jax, 'process_count', lambda: 2)
   text = reporting.start_summary(
     model='tiny', parameters=1, gmacs=0.0, image_size=8, groups=[]

@@ -7,7 +7,7 @@ from nfnets.training import state as state_lib
 from tests.training import tiny
 
 
-def test_a_fresh_state():
+def test_the_initial_state():
   model = tiny.make_model(norm=True)
   optimizer = optax.sgd(0.1, momentum=0.9)
   state = state_lib.create_train_state(
@@ -22,14 +22,14 @@ def test_a_fresh_state():
 
 
 def test_no_two_arrays_share_a_buffer():
-  # The step donates the state: a shared buffer would be donated twice.
+  # The step donates the state, and would donate a shared buffer twice.
   params, net_state = tiny.make_model(norm=True).init(None, None)
   state = state_lib.from_params(params, net_state, optax.sgd(0.1))
   pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
   assert len(set(pointers)) == len(pointers)
 
 
-def test_without_an_average():
+def test_no_average_is_kept_with_ema_false():
   params, net_state = tiny.make_model().init(None, None)
   state = state_lib.from_params(params, net_state, optax.sgd(0.1), ema=False)
   assert state.ema_params == {} and state.ema_state == {}

@@ -22,7 +22,7 @@ OPTIONS = dict(
 
 
 def averaged_gradient(count, batch, **options):
-  """The gradient of `batch` spread over `count` devices, averaged."""
+  """Computes the gradient of `batch`, averaged over `count` devices."""
   gradient_fn = gradient.make_gradient(
     tiny.make_model(), tiny.make_preprocess(), **{**OPTIONS, **options}
   )
@@ -141,7 +141,7 @@ def test_the_loss_falls():
 
 
 def test_accumulation_equals_one_large_batch():
-  # With AGC on the accumulated gradient and mixing decided by global index.
+  # With AGC on the accumulated gradient and mixing by global index.
   mix = tiny.make_preprocess(mixup_alpha=0.2, cutmix_alpha=1.0)
   states = []
   for accumulation in (1, 4):
@@ -155,7 +155,7 @@ def test_accumulation_equals_one_large_batch():
 
 
 def test_masks_follow_the_micro_batch_not_the_device():
-  # 4 devices of one micro-batch each = 1 device with 4 turns.
+  # 4 devices with one micro-batch each equal 1 device with 4.
   batch = {**tiny.make_batch(32), 'index': np.arange(32, dtype=np.int32)}
   params, state = tiny.make_model().init(None, None)
 
@@ -200,8 +200,8 @@ def test_masks_differ_between_steps_and_micro_batches():
   assert len(keys) == 3
 
 
-def test_top1_looks_at_the_larger_share():
-  # Published: the first of the two labels, whatever its share.
+def test_top1_of_mixed_examples_uses_the_larger_label():
+  # The published code uses the first of the two labels.
   labels = jnp.array([[0.3, 0.7, 0, 0, 0], [0.9, 0, 0.1, 0, 0]])
   preprocess = tiny.make_preprocess()._replace(
     apply=lambda key, images, _, index: (images.astype(jnp.float32), labels)
@@ -287,11 +287,11 @@ def test_sam_equals_two_gradients_by_hand():
 
 
 def test_sam_ascends_per_device():
-  # Each device's own worst point: not the gradient of one device with all.
+  # Each device has its own worst point, so four devices differ from one.
   batch = tiny.make_batch(32)
   one = averaged_gradient(1, batch, sam_rho=1.0)
   four = averaged_gradient(4, batch, sam_rho=1.0)
-  # On one device, micro-batches take the place of the devices.
+  # On one device, micro-batches ascend as devices do.
   turns = averaged_gradient(1, batch, sam_rho=1.0, accumulation=4)
   tiny.assert_trees_close(turns, four, helpers.RTOL_REDUCTION)
   difference = optax.tree.norm(
@@ -302,7 +302,7 @@ def test_sam_ascends_per_device():
   assert difference > 1e-3 * optax.tree.norm(four.grads)
 
 
-def test_bfloat16_keeps_float32_where_it_must():
+def test_bfloat16_keeps_states_and_gradients_in_float32():
   dtypes = {}
   model = tiny.make_model(norm=True)
 
@@ -339,7 +339,7 @@ def test_no_average_is_kept_without_a_decay():
   assert state.ema_params == {} and state.ema_state == {}
 
 
-def test_replica_check_sees_one_bit():
+def test_replica_check_detects_one_bit():
   check = step_lib.make_replica_check()
   state, _ = tiny.setup()
   assert check(state.params)

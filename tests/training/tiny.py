@@ -1,4 +1,4 @@
-"""A network small enough to train in a test, and what goes with it."""
+"""A network small enough to train in a test, with data and a step for it."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ CLASSES = 5
 
 
 def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
-  """Convolution, gelu, mean, linear; with `norm` a running mean as state."""
+  """Convolution, gelu, mean, linear; `norm` adds a running mean as state."""
 
   def init(key: jax.Array, images: jax.Array) -> tuple[Any, Any]:
     del key, images
-    # From numpy: compiling the normal distribution takes longer than the rest.
+    # From numpy, since compiling the normal distribution takes longest.
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> jax.Array:
@@ -85,7 +85,7 @@ def setup(
   clipping: float | None = 0.01,
   **options: Any,
 ) -> tuple[state_lib.TrainState, step_lib.TrainStep]:
-  """A replicated initial state and the train step for it."""
+  """Returns a replicated initial state and the train step for it."""
   model = model or make_model()
   schedule = schedules.warmup_constant(rate)
   optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
@@ -103,14 +103,14 @@ def setup(
 
 
 def assert_trees_equal(a: Any, b: Any) -> None:
-  """To the bit, structure included."""
+  """Compares values and structure exactly."""
   jax.tree.map(
     np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b)
   )
 
 
 def assert_trees_close(a: Any, b: Any, rtol: float) -> None:
-  """Each leaf to `rtol` of its largest entry."""
+  """Compares each leaf to within `rtol` of its largest entry."""
 
   def check(x: np.ndarray, y: np.ndarray) -> None:
     scale = max(float(np.abs(y).max()), 1e-30)

@@ -1,4 +1,4 @@
-"""A whole run of the tiny network, also as a program that tests can kill.
+"""A run of the tiny network, also as a program that tests can kill.
 
 python -m tests.training.tiny_run WORKDIR [--steps=N] [--kill=save:K|batch:K]
     [--batch_seconds=S] [--processes=N --process=I --port=P]
@@ -19,12 +19,7 @@ import numpy as np
 
 from nfnets import cli
 from nfnets.runtime import distributed
-from nfnets.training import (
-  checkpoint,
-  devices,
-  loop,
-  reporting,
-)
+from nfnets.training import checkpoint, devices, loop, reporting
 from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import step as step_lib
 from nfnets.training import workdir as workdir_lib
@@ -35,7 +30,7 @@ STEPS = 12
 
 
 class Batches:
-  """Batch k as a function of k, this process's slice; `hook(k)` before it."""
+  """This process's slice of batch k, for every k; calls `hook(k)` before it."""
 
   def __init__(
     self, count: int | None = None, hook: Callable[[int], None] = lambda k: None
@@ -58,7 +53,7 @@ class Batches:
 
 
 class Program:
-  """What is compiled once and used by several runs."""
+  """The compiled programs and the initial state, shared by several runs."""
 
   def __init__(self, **options: Any):
     model = options.pop('model', None) or tiny.make_model(drop_rate=0.3)
@@ -81,7 +76,7 @@ class Program:
     eval_every: int | None = None,
     stream: Any = None,
   ) -> loop.Outcome:
-    """Trains from the newest checkpoint, as an entry point does."""
+    """Trains from the latest checkpoint, as the experiment does."""
     workdir.mkdir(parents=True, exist_ok=True)
     saver = checkpoint.Checkpointer(workdir / 'checkpoints', keep=2)
     with contextlib.closing(saver):
@@ -113,7 +108,7 @@ class Program:
 
 
 def _die_when_committing(step: int) -> None:
-  """Kills this process when checkpoint `step` is about to get its name."""
+  """Kills this process just before checkpoint `step` is renamed."""
   for module, name in (
     (os, 'rename'),
     (os, 'replace'),
@@ -164,7 +159,7 @@ def main() -> int:
     outcome = Program().run(
       options.workdir, steps=options.steps, batches=Batches(hook=hook)
     )
-  # As evaluation and export do, in every process.
+  # As in evaluation and export, in every process.
   checkpoint.read_weights(options.workdir / 'checkpoints')
   print(f'ended at {outcome.step}', flush=True)
   return outcome.exit_status

@@ -1,0 +1,144 @@
+"""Directories of checkpoints without Orbax: arrays come from a dict."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.training import checkpoint_files, manifest
+
+ARRAYS = {
+  'params/NFNet/~/linear/w': np.ones((2, 3), np.float32),
+  'params/NFNet/~/linear/b': np.zeros(3, np.float32),
+  'ema_params/NFNet/~/linear/w': np.full((2, 3), 2, np.float32),
+  'ema_params/NFNet/~/linear/b': np.ones(3, np.float32),
+}
+TARGET = {
+  root: {'NFNet/~/linear': {'w': np.ones((2, 3), 'f4'), 'b': np.ones(3, 'f4')}}
+  for root in ('params', 'ema_params')
+}
+
+
+def write(directory, step, config=None):
+  """Writes everything but the arrays of a checkpoint."""
+  path = directory / str(step)
+  for folder in ('manifest', 'metrics'):
+    (path / folder).mkdir(parents=True)
+  made = manifest.make(ARRAYS, step=step, metrics={'a': 0.5}, config=config)
+  (path / 'manifest' / 'metadata').write_text(json.dumps(made))
+  (path / 'metrics' / 'metrics').write_text('{"a": 0.5}')
+  (path / '_CHECKPOINT_METADATA').write_text('{}')
+  return path
+
+
+def read_arrays(path, leaves):
+  if (path / 'damaged').exists():
+    raise manifest.DamagedError('damaged')
+  return {name: ARRAYS[name] for name in leaves}
+
+
+def newest(directory, target=TARGET):
+  return checkpoint_files.newest_intact(directory, target, read_arrays)
+
+
+def test_steps_are_the_numbered_directories(tmp_path):
+  for name in ('3', '12', '7.damaged', 'deleted'):
+    (tmp_path / name).mkdir()
+  (tmp_path / '9').write_text('')
+  assert checkpoint_files.steps(tmp_path) == [12, 3]
+  assert checkpoint_files.steps(tmp_path / 'missing') == []
+
+
+def test_opening_removes_only_leftovers(tmp_path):
+  directory = tmp_path / 'checkpoints'
+  for name in ('3', '4.orbax-checkpoint-tmp', 'deleted/2'):
+    (directory / name).mkdir(parents=True)
+  checkpoint_files.open_directory(directory)
+  assert [path.name for path in directory.iterdir()] == ['3']
+
+
+def test_moving_aside_overwrites_nothing(tmp_path):
+  for _ in range(3):
+    (tmp_path / '3').mkdir()
+    checkpoint_files.move_aside(tmp_path / '3')
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    '3.damaged',
+    '3.damaged2',
+    '3.damaged3',
+  ]
+
+
+def test_the_newest_intact_checkpoint_is_found(tmp_path):
+  assert newest(tmp_path) is None
+  for step in (2, 4, 6):
+    write(tmp_path, step)
+  (tmp_path / '6' / 'damaged').write_text('')
+  found = newest(tmp_path)
+  assert (found.step, found.metrics) == (4, {'a': 0.5})
+  assert found.arrays == ARRAYS
+  assert checkpoint_files.steps(tmp_path) == [4, 2]
+  assert (tmp_path / '6.damaged' / 'damaged').exists()
+
+
+def test_only_damaged_checkpoints_are_an_error_and_stay(tmp_path):
+  (write(tmp_path, 6) / 'damaged').write_text('')
+  with pytest.raises(errors.UserError, match=r'is intact \(6: damaged\)'):
+    newest(tmp_path)
+  assert checkpoint_files.steps(tmp_path) == [6]
+
+
+@pytest.mark.parametrize(
+  'name', ['manifest/metadata', 'metrics/metrics', '_CHECKPOINT_METADATA']
+)
+def test_every_file_is_needed(tmp_path, name):
+  path = write(tmp_path, 6)
+  assert checkpoint_files.read_manifest(path)['step'] == 6
+  (path / name).unlink()
+  with pytest.raises(manifest.DamagedError, match=f'{name} is missing'):
+    checkpoint_files.read_manifest(path)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
+  write(tmp_path, 6)
+  with pytest.raises(errors.UserError) as caught:
+    newest(tmp_path, {'params': TARGET['params']})
+  text = str(caught.value)
+  assert 'ema_params/NFNet/~/linear/b is float32[3] there and missing' in text
+  assert 'and 1 more: use the config it was trained with' in text
+
+
+@pytest.mark.parametrize('ema', [True, False])
+def test_weights_are_read_alone(tmp_path, ema):
+  path = write(tmp_path, 6, config={'model.name': 'nfnet_f0'})
+  asked = []
+
+  def read(path, leaves):
+    asked.extend(leaves)
+    return read_arrays(path, leaves)
+
+  weights = checkpoint_files.read_weights(path, ema, read)
+  root = 'ema_params' if ema else 'params'
+  assert sorted(asked) == [f'{root}/NFNet/~/linear/{x}' for x in 'bw']
+  np.testing.assert_array_equal(
+    weights.params['NFNet/~/linear']['w'], 2 if ema else 1
+  )
+  assert weights.state == {} and weights.step == 6
+  assert weights.config == {'model.name': 'nfnet_f0'}
+
+
+def test_scores_are_comparable():
+  score = checkpoint_files.score
+  assert score({'eval/top1': 0.5, 'eval/loss': 1.0}) == 0.5
+  assert score({}) == score({'eval/top1': float('nan')}) == -np.inf
+
+
+def test_a_write_error_is_one_line_with_the_last_good_checkpoint(tmp_path):
+  error = OSError('no space\n  left')
+  text = str(checkpoint_files.write_error(tmp_path, 3, error))
+  assert f'checkpoint 3 cannot be written to {tmp_path}: no space left' in text
+  assert 'Last good checkpoint: none' in text
+  for step in (1, 2, 3):
+    (tmp_path / str(step)).mkdir()
+  text = str(checkpoint_files.write_error(tmp_path, 3, error))
+  assert 'Last good checkpoint: step 2' in text and '\n' not in text
