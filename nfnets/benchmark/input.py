@@ -104,8 +104,9 @@ def measure(
       batch_size=batch_size,
       image_size=image_size,
       seed=0,
-      num_threads=None if num_workers else threads,
-      num_workers=num_workers,
+      reading=pipeline.Reading(
+        num_threads=None if num_workers else threads, num_workers=num_workers
+      ),
     )
     ours = stack.enter_context(contextlib.closing(batches.iterate()))
     contestants: dict[str, Callable[[int], float]] = {

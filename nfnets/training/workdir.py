@@ -11,6 +11,10 @@ from typing import TextIO
 from nfnets import errors
 
 _LOCK = '.lock'
+CHECKPOINTS = 'checkpoints'
+METRICS = 'metrics.jsonl'
+CONFIG = 'config.json'
+TENSORBOARD = 'tensorboard'
 
 
 @contextlib.contextmanager
