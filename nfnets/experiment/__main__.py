@@ -20,13 +20,13 @@ def main() -> int:
     parser.print_help()
     return 0
 
-  # Imported here, in order of cost: --help and errors in settings are instant.
+  # Imported late and in order of cost: --help and errors are instant.
   from nfnets.experiment import command_line
 
   config, name = command_line.parse_config(
     [f'--config={options.config}', *rest]
   )
-  workdir = pathlib.Path(options.workdir or pathlib.Path('runs', name))
+  workdir = pathlib.Path(options.workdir or f'runs/{name}')
 
   from nfnets.experiment import evaluate, train
   from nfnets.runtime import compilation, distributed

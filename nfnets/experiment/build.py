@@ -40,11 +40,10 @@ class Lengths(NamedTuple):
 
 
 class ModelOptions(NamedTuple):
-  """The settings in `config.model` except the name.
+  """The settings in `config.model`, except the name.
 
-  Attributes:
-    Fields of `models.config.ModelConfig`. None keeps the value in the table of
-    models.
+  All are fields of `models.config.ModelConfig`. None keeps the value in the
+  table of models.
   """
 
   width: float | None

@@ -77,8 +77,8 @@ def _model() -> dict[str, Any]:
 def _data() -> dict[str, Any]:
   return {
     'data_dir': '',  # folder of prepared data sets; '': the default of TFDS
-    'train_split': 'train',
-    'eval_split': 'test',
+    'train_split': 'train',  # 'train', 'valid', 'test'; folders also 'all'
+    'eval_split': 'test',  # likewise
     'image_size': 0,  # pixels; 0: the model's training size
     'eval_size': 0,  # pixels; 0: the model's test size
     'eval_preset': 'deepmind',  # see nfnets/data/presets.py
@@ -106,14 +106,15 @@ def _augment() -> dict[str, Any]:
 
 def _optimizer() -> dict[str, Any]:
   return {
-    'learning_rate': 0.1,  # at a batch of learning_rate_batch images
-    # Peak = learning_rate * batch size / this; 0: learning_rate itself.
-    'learning_rate_batch': 256,
+    # Peak = learning_rate * batch_size / learning_rate_batch, or learning_rate
+    # itself if learning_rate_batch is 0.
+    'learning_rate': 0.1,
+    'learning_rate_batch': 256,  # images
     'final_learning_rate': 0.0,  # at the last step
     'warmup_epochs': 5.0,  # epochs of linear warm-up
     'warmup_steps': 0,  # steps; if not 0, replaces warmup_epochs
-    'momentum': 0.9,
-    'nesterov': True,
+    'momentum': 0.9,  # decay of the momentum buffer, per step
+    'nesterov': True,  # Nesterov's momentum; False: classical momentum
     'weight_decay': 2e-5,  # on weights only, not on gains and biases
     'clipping': 0.0,  # AGC's lambda; 0: no clipping
     'clip_eps': 1e-3,  # AGC's lower bound on the norm of a unit's weights
@@ -194,7 +195,7 @@ _CHOICES = {
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Checks the settings that are wrong for any model and any data set.
+  """Checks the settings as far as possible without model and data set.
 
   Raises:
     UserError: a setting has a wrong value. The message contains the key, the

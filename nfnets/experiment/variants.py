@@ -21,12 +21,12 @@ from nfnets import errors
 
 
 class Declared(NamedTuple):
-  """What a file says about its variants.
+  """The variants that a file declares.
 
   Attributes:
     names: the values in VARIANTS; () if there is no such literal.
-    default: the default of get_config's argument; None if it has none.
-    takes_one: whether get_config takes an argument.
+    default: the variant that get_config has as its default, if any.
+    takes_one: whether get_config takes an argument; True if unknown.
   """
 
   names: tuple[str, ...] = ()
@@ -56,8 +56,8 @@ def read(path: pathlib.Path) -> Declared:
   """Reads the variants that a file declares.
 
   Args:
-    path: a Python file. One that cannot be parsed declares nothing; importing
-      it reports the error.
+    path: a Python file. If it cannot be parsed, it declares nothing; the error
+      is reported when it is imported.
   """
   try:
     module = ast.parse(path.read_bytes())
@@ -125,14 +125,14 @@ def describe(folder: pathlib.Path) -> list[str]:
 
 
 def closest(path: pathlib.Path) -> str | None:
-  """Finds the --config that a path to no file is most likely meant to be.
+  """Suggests a value of --config for a path that does not exist.
 
   Args:
-    path: such as 'experiments/nf_regnet_b1.py'.
+    path: the path, such as 'experiments/nf_regnet_b1.py'.
 
   Returns:
-    Such as 'experiments/nf_regnet.py:b1'; None if no file in the same folder
-    has a similar name.
+    A file in the same folder, with a variant if that is closer, such as
+    'experiments/nf_regnet.py:b1'; None if no name is similar.
   """
   known: dict[str, str] = {}
   for file in sorted(path.parent.glob('*.py')):
@@ -151,7 +151,7 @@ def _assigns_variants(node: ast.Assign) -> bool:
 
 
 def _literal_names(value: ast.expr) -> tuple[str, ...]:
-  """The strings of a literal sequence, or the keys of a literal dict."""
+  """Returns the strings of a literal sequence, or the keys of a dict."""
   try:
     literal = ast.literal_eval(value)
   except ValueError:
