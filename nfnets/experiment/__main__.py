@@ -1,7 +1,7 @@
 """Trains or evaluates a network.
 
-python -m nfnets.experiment --config=experiments/nfnet_f1.py
-    [--workdir=DIR] [--mode=train|eval] [--config.key=value ...]
+python -m nfnets.experiment --config=FILE[:VARIANT]
+    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval] ...
 """
 
 import argparse
@@ -43,7 +43,8 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.experiment',
-    usage='%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...] [options]',
+    usage='%(prog)s --config=FILE[:VARIANT]\n'
+    '    [--config.KEY=VALUE ...] [options]',
     allow_abbrev=False,
     add_help=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,18 +56,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '-h', '--help', action='store_true', help='show this message and exit'
   )
-  settings = parser.add_argument_group(
-    'settings',
-    '--config.KEY=VALUE changes one setting of the experiment, such as\n'
-    '--config.train.batch_size=32. nfnets/experiment/config.py lists them all.',
-  )
-  settings.add_argument(
-    '--config',
-    metavar='FILE[:VARIANT]',
-    default='',
-    help='the experiment (required), such as experiments/digits.py or'
-    ' experiments/nf_regnet.py:b1',
-  )
+  _add_settings(parser)
   parser.add_argument(
     '--workdir',
     metavar='DIR',
@@ -87,6 +77,21 @@ def _parser() -> argparse.ArgumentParser:
   )
   _add_processes(parser)
   return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group(
+    'settings',
+    '--config.KEY=VALUE changes one setting of the experiment, such as\n'
+    '--config.train.batch_size=32. nfnets/experiment/config.py lists them all.',
+  )
+  group.add_argument(
+    '--config',
+    metavar='FILE[:VARIANT]',
+    default='',
+    help='the experiment (required), such as experiments/digits.py or'
+    ' experiments/nf_regnet.py:b1',
+  )
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
