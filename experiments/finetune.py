@@ -3,14 +3,14 @@
   python -m nfnets.experiment --config=experiments/finetune.py
       --config.dataset=folder:/pictures
 
-/pictures holds a folder per class, or train/CLASS and val/CLASS; the name of
-any other data set will do as well. The weights come from a file
-(--config.init_from=FILE) or, as here, from the Hugging Face hub; with
---config.init_from= (nothing) training starts from scratch. The classifier is
-replaced by one for your classes; --config.freeze=true trains it alone, which
-is faster and enough for a few hundred pictures.
+/pictures contains one folder per class, or train/CLASS and val/CLASS; any other
+data set works too. The weights are downloaded from the Hugging Face hub;
+--config.init_from=FILE reads them from a file, and an empty
+--config.init_from= trains from scratch. A new classifier for your classes
+replaces the published one. --config.freeze=true trains only the classifier,
+which is faster and enough for a few hundred pictures.
 
-Meant for one GPU; on a CPU choose --config.freeze=true and a smaller
+Meant for one GPU. On a CPU, set --config.freeze=true and a smaller
 --config.data.image_size.
 """
 

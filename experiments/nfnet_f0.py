@@ -1,13 +1,8 @@
-"""NFNet-F0 on ImageNet, from scratch: 192 pixels, 360 epochs, batch 4096.
+"""NFNet-F0 on ImageNet from scratch: 192 pixels, 360 epochs, batch 4096.
 
   python -m nfnets.experiment --config=experiments/nfnet_f0.py
 
-Meant for 128 accelerator cores of 16 GB; on fewer devices set
---config.train.accumulation so that the micro-batches fit.
-Published: 83.6% top-1 at 256 pixels (arXiv 2102.06171, Table 3; mean of three
-seeds) and 73.3 ms a step on TPUv3 cores at 32 images each: 2.3 hours for the
-112,602 steps on 128 cores.
-Not trained here.
+Published results and the hardware they take: docs/results.md.
 """
 
 from nfnets.experiment import recipes

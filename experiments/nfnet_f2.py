@@ -1,13 +1,8 @@
-"""NFNet-F2 on ImageNet, from scratch: 256 pixels, 360 epochs, batch 4096.
+"""NFNet-F2 on ImageNet from scratch: 256 pixels, 360 epochs, batch 4096.
 
   python -m nfnets.experiment --config=experiments/nfnet_f2.py
 
-Meant for 128 accelerator cores of 16 GB; on fewer devices set
---config.train.accumulation so that the micro-batches fit.
-Published: 85.1% top-1 at 352 pixels (arXiv 2102.06171, Table 3; mean of three
-seeds) and 295.8 ms a step on TPUv3 cores at 32 images each: 9.3 hours for the
-112,602 steps on 128 cores.
-Not trained here.
+Published results and the hardware they take: docs/results.md.
 """
 
 from nfnets.experiment import recipes

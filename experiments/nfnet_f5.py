@@ -1,13 +1,8 @@
-"""NFNet-F5 on ImageNet, from scratch: 416 pixels, 360 epochs, batch 4096.
+"""NFNet-F5 on ImageNet from scratch: 416 pixels, 360 epochs, batch 4096.
 
   python -m nfnets.experiment --config=experiments/nfnet_f5.py
 
-Meant for 128 accelerator cores of 16 GB; on fewer devices set
---config.train.accumulation so that the micro-batches fit.
-Published: 86.0% top-1 at 544 pixels (arXiv 2102.06171, Table 3; mean of three
-seeds) and 1398.5 ms a step on TPUv3 cores at 32 images each: 43.7 hours for the
-112,602 steps on 128 cores.
-Not trained here.
+Published results and the hardware they take: docs/results.md.
 """
 
 from nfnets.experiment import recipes

@@ -1,11 +1,8 @@
-"""NFNet-F7 on ImageNet, from scratch: 480 pixels, 360 epochs, batch 4096.
+"""NFNet-F7 on ImageNet from scratch: 480 pixels, 360 epochs, batch 4096.
 
   python -m nfnets.experiment --config=experiments/nfnet_f7.py
 
-Meant for 128 accelerator cores of 16 GB; on fewer devices set
---config.train.accumulation so that the micro-batches fit.
-The paper gives no result for F7 on ImageNet; the published code has the model.
-Not trained here.
+Published results and the hardware they take: docs/results.md.
 """
 
 from nfnets.experiment import recipes

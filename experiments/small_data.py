@@ -1,14 +1,14 @@
-"""From scratch on a few thousand pictures of your own.
+"""Trains from scratch on a few thousand pictures of your own.
 
   python -m nfnets.experiment --config=experiments/small_data.py
       --config.dataset=folder:/pictures
 
-These networks overfit: the model is a narrow F0, and augmentation, dropout and
-stochastic depth are strong. Skip gains start above 0, because at a small
-learning rate clipping would hold them near 0 for most of a short run. Start
-from published weights instead wherever you can: see finetune.py.
+NFNets overfit small data sets, so this is a narrow F0 with strong augmentation,
+dropout and stochastic depth. Skip gains start above 0: at a small learning
+rate, clipping would keep them near 0 for most of a short run. If there are
+published weights for your task, start from those: see finetune.py.
 
-Meant for one GPU, or for patience.
+Meant for one GPU; on a CPU it takes very long.
 """
 
 from nfnets.experiment import config as config_lib

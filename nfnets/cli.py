@@ -1,4 +1,4 @@
-"""How every entry point ends."""
+"""Runs the main function of a program: its errors and its exit status."""
 
 import importlib
 import os
@@ -10,17 +10,18 @@ from nfnets.runtime import allocator
 
 
 def run(main: Callable[[], int | None]) -> None:
-  """Runs `main` and exits with its status, errors of users as one line.
+  """Runs `main` and exits with its status.
 
-  The program is started anew once where that gives it faster memory
+  The process may restart itself once, with faster memory settings
   (`allocator.keep_freed_memory`).
 
   Args:
     main: the program; returns its exit status (None means 0).
 
   Raises:
-    SystemExit: always. 1 after a `UserError`, which is printed on stderr
-      without a traceback; 130 after Ctrl-C; else what `main` returns.
+    SystemExit: always. The status is 1 after a `UserError`, which is printed
+      on stderr in one line without a traceback; 130 after Ctrl-C; otherwise
+      the one that `main` returns.
   """
   allocator.keep_freed_memory()
   try:
@@ -33,7 +34,7 @@ def run(main: Callable[[], int | None]) -> None:
     print('interrupted', file=sys.stderr)
     status = 130
   except BrokenPipeError:
-    # The reader (head, less) went away: not an error of ours.
+    # The reader (head, less) closed the pipe, which is not an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     status = 0
   sys.exit(status)
@@ -43,7 +44,7 @@ def run_program(module: str) -> None:
   """Runs the `main` of a module that the caller must not import.
 
   Args:
-    module: full name, such as 'nfnets.experiment.preview'.
+    module: the module's full name, such as 'nfnets.experiment.preview'.
 
   Raises:
     SystemExit: always, see `run`.

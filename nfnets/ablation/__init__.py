@@ -1,1 +1,1 @@
-"""What each part of the recipe does to accuracy and speed."""
+"""The effect of each part of the recipe on accuracy and speed."""

@@ -1,4 +1,4 @@
-"""What each part of the recipe does to accuracy and speed, as a table.
+"""Measures the effect of each part of the recipe on accuracy and speed.
 
 python -m nfnets.ablation [--config=FILE] [--workdir=DIR] [--seeds=N]
     [--only NAME ...] [--config.key=value ...]
@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 from nfnets import cli, errors
 from nfnets.experiment import command_line
+from nfnets.training import workdir as workdir_lib
 
 _ALL = 'everything'
-# What is switched on -> the settings that do it. Levels are for images of 32
-# pixels: the published ones move an image by 50 pixels and more.
+# Part of the recipe -> the settings that enable it. RandAugment's magnitude is
+# for images of 32 pixels: the published one moves an image by 50 pixels and
+# more.
 _PARTS: dict[str, tuple[str, ...]] = {
   'RandAugment': (
     'augment.randaugment_layers=1',
@@ -40,12 +42,13 @@ SWITCHES: dict[str, tuple[str, ...]] = {
 
 
 class Result(NamedTuple):
-  """What one run measured.
+  """The results of one run.
 
   Attributes:
-    top1: held-out accuracy of the last weights, in [0, 1].
-    ema_top1: the same of their moving average; None where none is kept.
-    step_time: seconds, the median over the run.
+    top1: held-out accuracy of the final weights, in [0, 1].
+    ema_top1: held-out accuracy of the averaged weights, in [0, 1]; None if the
+      run keeps no average.
+    step_time: median time per step, in seconds.
   """
 
   top1: float
@@ -54,21 +57,21 @@ class Result(NamedTuple):
 
 
 def main() -> int:
-  """Trains once for each switch and seed, then prints the table."""
+  """Trains once for each row and seed, then prints the table."""
   options, rest = _parser().parse_known_args()
   settings = [f'--config={options.config}', *rest]
-  # All settings are read before the first run starts.
+  # Errors in the settings are found before the first run starts.
   for name in options.only:
     command_line.parse_config(settings + _flags(name, seed=0))
   batch_size = command_line.parse_config(settings)[0].train.batch_size
 
   results: dict[str, list[Result]] = {name: [] for name in options.only}
-  # Seeds outermost: what else the machine does spreads over all rows.
+  # Seeds outermost: other load on the machine then affects all rows alike.
   for seed in range(options.seeds):
     for name in options.only:
       folder = options.workdir / name.replace(' ', '_') / f'seed_{seed}'
       _train(settings + _flags(name, seed), folder)
-      result = read_result(folder / 'metrics.jsonl', batch_size)
+      result = read_result(folder / workdir_lib.METRICS, batch_size)
       print(f'{name}, seed {seed}: {result.top1:.2%}', file=sys.stderr)
       results[name].append(result)
   print(table(results))
@@ -76,28 +79,32 @@ def main() -> int:
 
 
 def read_result(path: pathlib.Path, batch_size: int) -> Result:
-  """What a run's metrics.jsonl says at its end.
+  """Reads the results of a finished run from its metrics.jsonl.
 
   Args:
-    path: of the file.
-    batch_size: images of one step.
+    path: the file's path.
+    batch_size: images per step.
   """
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   last = [line for line in lines if 'eval/top1' in line][-1]
   rates = [line['images_per_second'] for line in lines if 'train/loss' in line]
-  # The first interval holds the compilation.
+  # The first interval includes compilation.
   rate = statistics.median(rates[1:] or rates)
   return Result(last['eval/top1'], last.get('eval/ema_top1'), batch_size / rate)
 
 
 def table(results: dict[str, list[Result]]) -> str:
-  """The results in Markdown: a row for each switch, means over the seeds.
+  """Formats the results in Markdown, one row per part of the recipe.
 
   Args:
-    results: name of the switch -> its runs, one or more for each seed.
+    results: name of the row -> its runs, at least one.
+
+  Returns:
+    The table. Accuracies are means with the range over the runs; the step time
+    is the median over the runs.
   """
   rows = [
-    '| switched on | held-out accuracy | of the averaged weights | step |',
+    '| enabled | held-out accuracy | with averaged weights | step |',
     '|---|---|---|---|',
   ]
   for name, runs in results.items():
@@ -111,7 +118,7 @@ def table(results: dict[str, list[Result]]) -> str:
 
 
 def _accuracy(values: Sequence[float]) -> str:
-  """Mean and range, in percent."""
+  """Formats mean and range in percent; '-' without values."""
   if not values:
     return '-'
   mean = 100 * statistics.mean(values)
@@ -123,7 +130,7 @@ def _flags(name: str, seed: int) -> list[str]:
 
 
 def _train(settings: Sequence[str], folder: pathlib.Path) -> None:
-  """Runs one experiment, or goes on with it, in a process of its own.
+  """Runs or resumes one experiment in a separate process.
 
   Raises:
     UserError: the experiment failed.
@@ -136,10 +143,10 @@ def _train(settings: Sequence[str], folder: pathlib.Path) -> None:
       [*command, f'--workdir={folder}'], stdout=file, stderr=subprocess.STDOUT
     )
   if run.returncode:
-    said = log.read_text().strip().rpartition('\n')[2]
+    last_line = log.read_text().strip().rpartition('\n')[2]
     raise errors.UserError(
-      f'the run in {folder} ended with status {run.returncode} ({said}); all'
-      ' that it said is in output.txt there'
+      f'the run in {folder} failed with status {run.returncode} ({last_line});'
+      f' its full output is in {log}'
     )
 
 
@@ -147,25 +154,30 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.ablation',
     allow_abbrev=False,
-    description='Trains with each part of the recipe switched on, and with'
-    ' all of them, and prints accuracy and step time as a table.'
-    ' --config.key=value changes a setting of all runs.',
+    description='Trains with parts of the recipe, such as RandAugment or SAM,'
+    ' enabled one at a time and all together, and prints a table of accuracy'
+    ' and step time. --config.KEY=VALUE changes a setting in all runs.',
   )
   parser.add_argument(
     '--config',
-    metavar='FILE',
+    metavar='FILE[:VARIANT]',
     default='experiments/digits.py',
-    help='the experiment to switch them on in (default: %(default)s)',
+    help='the experiment to change (default: %(default)s)',
   )
   parser.add_argument(
     '--workdir',
     metavar='DIR',
     type=pathlib.Path,
     default=pathlib.Path('runs/ablation'),
-    help='of all runs; runs that are in it go on (default: %(default)s)',
+    help='folder for all runs; unfinished runs in it are resumed'
+    ' (default: %(default)s)',
   )
   parser.add_argument(
-    '--seeds', metavar='N', type=_positive, default=3, help='runs of each row'
+    '--seeds',
+    metavar='N',
+    type=_positive,
+    default=3,
+    help='number of runs per row (default: %(default)s)',
   )
   parser.add_argument(
     '--only',
@@ -180,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    raise argparse.ArgumentTypeError(f'{text} is not a positive integer')
   return int(text)
 
 

@@ -188,8 +188,9 @@ def _ours(
     batch_size=batch_size,
     image_size=image_size,
     seed=0,
-    num_threads=None if num_workers else threads,
-    num_workers=num_workers,
+    reading=pipeline.Reading(
+      num_threads=None if num_workers else threads, num_workers=num_workers
+    ),
   )
   with contextlib.closing(batches.iterate()) as iterator:
     yield {

@@ -1,10 +1,11 @@
 """Sources to batches: batch k is a pure function of (seed, k).
 
-So neither threads, worker processes, hosts nor the step at which a run is
-resumed change what batch k holds; see `places` for how.
+Threads, worker processes, hosts and the step at which a run resumes do not
+change batch k; `places` explains how.
 """
 
 import dataclasses
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,15 +15,55 @@ from nfnets.data import (
   crops,
   places,
   pool,
+  presets,
   unreadable,
 )
 from nfnets.data import source as source_lib
 from nfnets.runtime import cores
 
+CropMode = Literal['squash', 'center']
+
+
+class Reading(NamedTuple):
+  """How this process reads its slice of every batch.
+
+  Attributes:
+    process_index: this process's index, 0 to process_count - 1.
+    process_count: number of processes. Each makes one contiguous slice of
+      every batch; together they read the images that one process would.
+    num_threads: decoding threads in each process that makes batches; None
+      uses all available cores, divided among the workers.
+    num_workers: processes that make the batches. 0 makes them in this process,
+      which is best while threads suffice: decoding a JPEG of 500x375 takes
+      1.1 ms, of which it holds Python's lock for 0.03 ms, so threads can use
+      about thirty cores.
+    strict: whether an unreadable image is an error. Otherwise it is reported
+      once and counted; training replaces it by the next readable example,
+      evaluation masks it out.
+    max_unreadable_share: fraction of the source's examples; more unreadable
+      ones are an error.
+  """
+
+  process_index: int = 0
+  process_count: int = 1
+  num_threads: int | None = None
+  num_workers: int = 0
+  strict: bool = False
+  max_unreadable_share: float = 0.05
+
+  @property
+  def policy(self) -> unreadable.Policy:
+    """What to do about unreadable images."""
+    return unreadable.Policy(self.strict, self.max_unreadable_share)
+
+
+DEFAULT_READING = Reading()
+"""One process, all cores, unreadable images tolerated."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Slice:
-  """The part of every global batch that this process makes, and how."""
+  """This process's slice of every global batch, and how it is made."""
 
   source: source_lib.Source
   batch_size: int
@@ -33,11 +74,11 @@ class _Slice:
   policy: unreadable.Policy
 
   def first(self, number: int) -> int:
-    """The place in the run of this process's first row of batch `number`."""
+    """Returns the position in the run of the slice's first row."""
     return number * self.batch_size + self.offset
 
   def blank(self) -> batches.Batch:
-    """A batch whose images are to be written, every one of them."""
+    """Returns a batch with uninitialized images, zero labels, full mask."""
     shape = (self.rows, self.image_size, self.image_size, 3)
     return {
       'image': np.empty(shape, np.uint8),
@@ -84,7 +125,7 @@ class _TrainBatch:
     )
 
   def _indices(self, first: int) -> list[int]:
-    """The examples at the run's places from `first` on."""
+    """Returns the examples at the run's positions from `first` on."""
     length = len(self.slice.source)
     epochs, indices = np.divmod(first + np.arange(self.slice.rows), length)
     return [
@@ -98,9 +139,9 @@ class _EvalBatch:
   """Makes one process's slice of evaluation batch k."""
 
   slice: _Slice
-  preset: str
+  preset: presets.EvalPreset
   crop_pct: float
-  crop_mode: str
+  crop_mode: CropMode
 
   def __call__(self, number: int) -> batches.Made:
     source, rows = self.slice.source, self.slice.rows
@@ -122,7 +163,7 @@ class _EvalBatch:
       try:
         batch['label'][row] = unreadable.read(source, first + row, crop)
       except source_lib.UnreadableError as error:
-        # A neighbour would be counted twice.
+        # Masked, not replaced: its neighbor would count twice.
         batch['mask'][row] = False
         batch['image'][row] = 0
         return [unreadable.refuse_if_strict(error, self.slice.policy)]
@@ -140,62 +181,40 @@ def train_batches(
   batch_size: int,
   image_size: int,
   seed: int,
-  process_index: int = 0,
-  process_count: int = 1,
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
   scaled_decoding: bool = False,
-  num_threads: int | None = None,
-  num_workers: int = 0,
-  strict: bool = False,
-  max_unreadable_share: float = 0.05,
+  reading: Reading = DEFAULT_READING,
 ) -> batches.Batches:
-  """Endless batches of random crops; every epoch is a full permutation.
+  """Builds endless batches of random crops; each epoch is a full permutation.
 
-  A batch may span two epochs, or many where the source is smaller than it.
+  A batch may span two epochs, or more if the source is smaller than the batch.
 
   Args:
     source: see `sources.load_source`.
-    batch_size: images of all processes together.
+    batch_size: global batch size in images.
     image_size: side of the square crops, pixels.
-    seed: at least 0, below 2**64; with k it determines batch k.
-    process_index: of this process.
-    process_count: of all processes; each makes one contiguous slice of every
-      batch, so that together they see the same images as one would.
-    area_range: of the crops, as shares of the image's area.
-    aspect_range: of the crops, width / height.
+    seed: 0 to 2**64 - 1; batch k depends on the seed and k alone.
+    area_range: crop area / image area, smallest and largest.
+    aspect_range: crop width / crop height, smallest and largest.
     scaled_decoding: see `crops.random_resized_crop`.
-    num_threads: that decode, in each process that makes batches; all the cores
-      that there are (shared among the workers) by default.
-    num_workers: processes that make the batches; 0 makes them here, which is
-      best while threads do: they hold Python's lock for 0.03 ms of the 1.1 ms
-      that a JPEG of 500x375 takes, enough for about thirty cores.
-    strict: whether an unreadable image is an error. If not, it is named once,
-      counted, and the next readable example takes its place.
-    max_unreadable_share: of the source's examples; more are an error.
+    reading: how this process reads its slice.
 
   Returns:
-    `Batches` without an end.
+    Infinite `Batches`.
 
   Raises:
-    UserError: the source is empty or the batch cannot be divided.
+    UserError: the source is empty, the processes do not divide the batch, or
+      the seed is out of range.
   """
-  policy = unreadable.Policy(strict, max_unreadable_share)
-  part = _slice(
-    source,
-    batch_size,
-    image_size,
-    (process_index, process_count),
-    (num_threads, num_workers),
-    policy,
-  )
+  part = _slice(source, batch_size, image_size, reading)
   if not 0 <= seed < 2**64:
     raise errors.UserError(f'seed {seed} is not in 0 ... 2**64 - 1')
   make = _TrainBatch(part, seed, area_range, aspect_range, scaled_decoding)
   ledger = unreadable.Ledger(
-    len(source), policy, 'the next readable one takes its place'
+    len(source), reading.policy, 'the next readable one takes its place'
   )
-  return batches.Batches(make, None, num_workers, ledger)
+  return batches.Batches(make, None, reading.num_workers, ledger)
 
 
 def eval_batches(
@@ -203,82 +222,63 @@ def eval_batches(
   *,
   batch_size: int,
   image_size: int,
-  preset: str = 'deepmind',
+  preset: presets.EvalPreset = 'deepmind',
   crop_pct: float = 0.9,
-  crop_mode: str = 'squash',
-  process_index: int = 0,
-  process_count: int = 1,
-  num_threads: int | None = None,
-  num_workers: int = 0,
-  strict: bool = False,
-  max_unreadable_share: float = 0.05,
+  crop_mode: CropMode = 'squash',
+  reading: Reading = DEFAULT_READING,
 ) -> batches.Batches:
-  """Every example once, in the source's order.
+  """Builds batches with every example once, in the source's order.
 
-  The last batch is padded with images of zeros, their mask False; so are the
-  places of unreadable images. Every process has the same number of batches.
+  The mask is False for rows that pad the last batch and for unreadable images;
+  both are zero. Every process has the same number of batches.
 
   Args:
     source: see `sources.load_source`.
-    batch_size: images of all processes together; any size.
+    batch_size: global batch size in images; need not divide the source.
     image_size: side of the square crops, pixels.
-    preset: 'deepmind', 'deepmind_crop' or 'timm', see `crops.eval_crop`.
+    preset: see `crops.eval_crop`.
     crop_pct: for 'timm', see `crops.eval_crop`.
     crop_mode: for 'timm', see `crops.eval_crop`.
-    process_index: as in `train_batches`.
-    process_count: as in `train_batches`.
-    num_threads: as in `train_batches`.
-    num_workers: as in `train_batches`.
-    strict: whether an unreadable image is an error. If not, it is named once,
-      counted, and its mask is False.
-    max_unreadable_share: of the source's examples; more are an error.
+    reading: how this process reads its slice.
 
   Returns:
     ceil(len(source) / batch_size) batches.
 
   Raises:
-    UserError: the source is empty or the batch cannot be divided.
-    ValueError: an unknown preset or crop mode.
+    UserError: the source is empty, the processes do not divide the batch, or
+      preset, crop_pct or crop_mode is wrong.
   """
-  policy = unreadable.Policy(strict, max_unreadable_share)
-  part = _slice(
-    source,
-    batch_size,
-    image_size,
-    (process_index, process_count),
-    (num_threads, num_workers),
-    policy,
-  )
+  part = _slice(source, batch_size, image_size, reading)
   crops.check_preset(preset, crop_pct, crop_mode)
   make = _EvalBatch(part, preset, crop_pct, crop_mode)
-  ledger = unreadable.Ledger(len(source), policy, 'it is not counted')
+  ledger = unreadable.Ledger(len(source), reading.policy, 'it is not counted')
   length = -(-len(source) // batch_size)
-  return batches.Batches(make, length, num_workers, ledger)
+  return batches.Batches(make, length, reading.num_workers, ledger)
 
 
 def _slice(
-  source: source_lib.Source,
-  batch_size: int,
-  image_size: int,
-  process: tuple[int, int],
-  parallel: tuple[int | None, int],
-  policy: unreadable.Policy,
+  source: source_lib.Source, batch_size: int, image_size: int, reading: Reading
 ) -> _Slice:
-  """Checks the sizes and divides the batch."""
-  index, count = process
-  num_threads, num_workers = parallel
+  """Divides the batch among the processes, after checking the sizes."""
+  index, count = reading.process_index, reading.process_count
   if not len(source):
     raise errors.UserError(f'{source.name}, split {source.split}: no examples')
   if batch_size < 1 or batch_size % count:
     below = max(batch_size // count, 1) * count
     raise errors.UserError(
-      f'batch size {batch_size} cannot be divided among {count} processes;'
-      f' the nearest that can are {below} and {below + count}'
+      f'batch size {batch_size} is not divisible by {count} processes; the'
+      f' nearest that are: {below} and {below + count}'
     )
   if not 0 <= index < count:
-    raise ValueError(f'process {index} of {count}')
+    raise ValueError(f'process_index {index} is not in 0 ... {count - 1}')
   rows = batch_size // count
-  threads = num_threads or max(1, cores.available() // max(1, num_workers))
   return _Slice(
-    source, batch_size, rows, index * rows, image_size, threads, policy
+    source,
+    batch_size,
+    rows,
+    offset=index * rows,
+    image_size=image_size,
+    num_threads=reading.num_threads
+    or max(1, cores.available() // max(1, reading.num_workers)),
+    policy=reading.policy,
   )

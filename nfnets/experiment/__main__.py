@@ -1,23 +1,33 @@
 """Trains or evaluates a network.
 
-python -m nfnets.experiment --config=experiments/nfnet_f1.py
-    [--workdir=DIR] [--mode=train|eval] [--config.key=value ...]
+python -m nfnets.experiment --config=FILE[:VARIANT]
+    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval] ...
 """
 
 import argparse
 import pathlib
 
 from nfnets import cli
-from nfnets.experiment import command_line
+from nfnets.experiment import variants
 
 
 def main() -> int:
-  """Reads the command line; what is slow starts once all of it is right."""
-  options, rest = _parser().parse_known_args()
-  config, path = command_line.parse_config(rest)
-  workdir = pathlib.Path(options.workdir or pathlib.Path('runs', path.stem))
+  """Reads the command line, then trains or evaluates."""
+  parser = _parser()
+  options, rest = parser.parse_known_args()
+  if options.help:
+    parser.epilog = _list_variants(options.config)
+    parser.print_help()
+    return 0
 
-  # JAX is imported here: --help and mistakes in settings answer at once.
+  # Imported late and in order of cost: --help and errors are instant.
+  from nfnets.experiment import command_line
+
+  config, name = command_line.parse_config(
+    [f'--config={options.config}', *rest]
+  )
+  workdir = pathlib.Path(options.workdir or f'runs/{name}')
+
   from nfnets.experiment import evaluate, train
   from nfnets.runtime import compilation, distributed
 
@@ -26,53 +36,88 @@ def main() -> int:
     options.coordinator, options.num_processes, options.process_id
   )
   if options.mode == 'eval':
-    checkpoints = workdir / train.CHECKPOINTS
-    return evaluate.evaluate(config, checkpoints, options.weights)
+    return evaluate.evaluate(config, workdir, options.weights)
   return train.train(config, workdir)
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.experiment',
+    usage='%(prog)s --config=FILE[:VARIANT]\n'
+    '    [--config.KEY=VALUE ...] [options]',
     allow_abbrev=False,
-    description='Trains or evaluates a network. The same command again goes'
-    ' on from the newest checkpoint; SIGTERM and Ctrl-C save one first, and'
-    ' exit with status 143 and 130.',
+    add_help=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    description='Trains or evaluates a network.\n\n'
+    'Rerunning the command resumes from the latest checkpoint. SIGTERM and\n'
+    'Ctrl-C save a checkpoint first, then exit with status 143 and 130.',
   )
-  # Read by command_line.parse_config; here for --help.
-  parser.add_argument_group(
-    'settings',
-    '--config=FILE names an experiment, such as experiments/digits.py;'
-    ' --config.key=value changes one of its settings (nfnets/config.py has'
-    ' them all), such as --config.train.batch_size=32',
+  # Not argparse's own: the list of variants depends on --config.
+  parser.add_argument(
+    '-h', '--help', action='store_true', help='show this message and exit'
   )
+  _add_settings(parser)
   parser.add_argument(
     '--workdir',
     metavar='DIR',
-    help='of checkpoints, metrics and TensorBoard files'
-    ' (default: runs/ and the name of the config)',
+    help='folder for checkpoints, metrics and TensorBoard logs'
+    ' (default: runs/, then the names of the file and the variant)',
   )
   parser.add_argument(
     '--mode',
     choices=('train', 'eval'),
     default='train',
-    help='eval measures the newest checkpoint, or --weights',
+    help='eval measures the latest checkpoint or --weights'
+    ' (default: %(default)s)',
   )
   parser.add_argument(
     '--weights',
     metavar='FILE',
-    help='with --mode=eval: a weights file, in place of a checkpoint',
+    help='with --mode=eval: a weights file to measure instead of a checkpoint',
   )
-  processes = parser.add_argument_group(
-    'several hosts',
-    'Slurm, Open MPI and TPU pods are recognised; elsewhere give all three.',
-  )
-  processes.add_argument(
-    '--coordinator', metavar='HOST:PORT', help='of process 0'
-  )
-  processes.add_argument('--num_processes', type=int, metavar='N')
-  processes.add_argument('--process_id', type=int, metavar='I', help='from 0')
+  _add_processes(parser)
   return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group(
+    'settings',
+    '--config.KEY=VALUE changes one setting of the experiment, such as\n'
+    '--config.train.batch_size=32. nfnets/experiment/config.py lists them all.',
+  )
+  group.add_argument(
+    '--config',
+    metavar='FILE[:VARIANT]',
+    default='',
+    help='the experiment (required), such as experiments/digits.py or'
+    ' experiments/nf_regnet.py:b1',
+  )
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group(
+    'several hosts',
+    'Slurm, Open MPI and TPU pods are recognized. Elsewhere, set all three.',
+  )
+  group.add_argument(
+    '--coordinator', metavar='HOST:PORT', help='address of process 0'
+  )
+  group.add_argument(
+    '--num_processes', type=int, metavar='N', help='number of processes'
+  )
+  group.add_argument(
+    '--process_id', type=int, metavar='I', help='0 to N - 1, one per process'
+  )
+
+
+def _list_variants(config: str) -> str:
+  """Lists the variants of the files beside `config`, or in ./experiments."""
+  beside = pathlib.Path(config.partition(':')[0]).parent
+  for folder in (beside, pathlib.Path('experiments')):
+    lines = variants.describe(folder)
+    if lines:
+      return '\n  '.join(['variants:', *lines])
+  return ''
 
 
 if __name__ == '__main__':

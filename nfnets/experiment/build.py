@@ -1,11 +1,10 @@
-"""Settings to data, model and optimizer: the parts of an experiment.
+"""Builds model, gradient, optimizer and evaluation from the settings.
 
-Every function takes the whole settings (see `nfnets/config.py`) and gives
-plain arguments to the package. Entry points call these, so that training,
-evaluation and the tools that look at them see the same thing.
+Every function takes all settings (see `config.py`) and calls the rest of the
+package with plain arguments; `inputs.py` does the same for the data.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -14,21 +13,24 @@ from jax import lax
 
 from nfnets import errors, models
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, pipeline, sources
 from nfnets.data import source as source_lib
 from nfnets.experiment import config as config_lib
+from nfnets.experiment import inputs
+from nfnets.models import registry
 from nfnets.optim import masks, optimizer, schedules
-from nfnets.training import gradient
+from nfnets.training import evaluate as evaluate_lib
+from nfnets.training import gradient, loop
+from nfnets.training import step as step_lib
 
 
 class Lengths(NamedTuple):
-  """Durations, in steps.
+  """Lengths of a run and its intervals, in steps.
 
   Attributes:
-    total: of the run.
-    warmup: of the learning rate.
-    eval_every: between evaluations.
-    checkpoint_every: between checkpoints.
+    total: length of the run.
+    warmup: length of the learning rate's warm-up.
+    eval_every: interval between evaluations.
+    checkpoint_every: interval between checkpoints.
   """
 
   total: int
@@ -37,44 +39,89 @@ class Lengths(NamedTuple):
   checkpoint_every: int
 
 
-def load_source(
-  config: ml_collections.ConfigDict, use: str
-) -> source_lib.Source:
-  """Opens the split for `use`: 'train' or 'eval'."""
-  return sources.load_source(
-    config.dataset,
-    config.data[f'{use}_split'],
-    data_dir=config.data.data_dir or None,
-  )
+class ModelOptions(NamedTuple):
+  """The settings in `config.model`, except the name.
+
+  All are fields of `models.config.ModelConfig`. None keeps the value in the
+  table of models.
+  """
+
+  width: float | None
+  depth: tuple[int, ...] | None
+  group_size: int | None
+  se_ratio: float | None
+  drop_rate: float | None
+  stochdepth_rate: float | None
+  activation: str | None
+  alpha: float | None
+  skip_gain_init: float | None
+  remat: bool
+
+
+class _Treatment(NamedTuple):
+  """What the optimizer does to each group of parameters.
+
+  Attributes:
+    weight_decay: coefficient on weights; gains and biases have none.
+    clipping: AGC's threshold; None disables clipping.
+    trainable: mask of the parameters to train; None trains all.
+  """
+
+  weight_decay: float
+  clipping: float | None
+  trainable: masks.Mask | None
 
 
 def make_model(
   config: ml_collections.ConfigDict, num_classes: int
 ) -> models.Model:
-  """Makes the network, with what `config.model` overrides."""
-  return models.create_model(
-    config.model.name, num_classes, **model_overrides(config)
+  """Builds the network.
+
+  Args:
+    config: the settings.
+    num_classes: number of classes in the data set.
+  """
+  settings = config.model
+  options = ModelOptions(
+    width=settings.width,
+    depth=settings.depth,
+    group_size=settings.group_size,
+    se_ratio=settings.se_ratio,
+    drop_rate=settings.drop_rate,
+    stochdepth_rate=settings.stochdepth_rate,
+    activation=settings.activation,
+    alpha=settings.alpha,
+    skip_gain_init=settings.skip_gain_init,
+    remat=settings.remat,
   )
+  given = {k: v for k, v in options._asdict().items() if v is not None}
+  return models.create_model(settings.name, num_classes, **given)
 
 
 def make_training_model(
   config: ml_collections.ConfigDict, model: models.Model
 ) -> models.Model:
-  """The network as it is trained: with `config.freeze`, its head alone.
+  """Returns the network to train: with `config.freeze`, only its classifier.
 
-  Gradients of what is frozen are zero and cost no backward pass; neither the
-  reported norm nor the ascent of SAM sees them.
+  Frozen parameters have zero gradients without a backward pass. Neither the
+  reported gradient norm nor SAM's ascent includes them.
   """
   if not config.freeze:
     return model
 
-  def apply(params: Any, *args: Any, **kwargs: Any) -> Any:
-    held = jax.tree.map(
+  def apply(
+    params: registry.Params,
+    state: registry.State,
+    key: jax.Array | None,
+    images: jax.Array,
+    is_training: bool,
+  ) -> tuple[tuple[jax.Array, registry.Endpoints], registry.State]:
+    frozen = jax.tree.map(
       lambda param, trains: param if trains else lax.stop_gradient(param),
       params,
       masks.head_mask(params),
     )
-    return model.apply(held, *args, **kwargs)
+    return model.apply(frozen, state, key, images, is_training)
 
   return model._replace(apply=apply)
 
@@ -84,7 +131,7 @@ def make_gradient(
   model: models.Model,
   preprocess: preprocess_lib.Preprocess,
 ) -> gradient.GradientFn:
-  """Makes what one device computes from its part of a batch."""
+  """Builds the function that computes one device's loss and gradient."""
   return gradient.make_gradient(
     make_training_model(config, model),
     preprocess,
@@ -97,24 +144,15 @@ def make_gradient(
   )
 
 
-def model_overrides(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The settings of the model that differ from its table."""
-  return {
-    key: value
-    for key, value in config.model.items()
-    if key != 'name' and value is not None
-  }
-
-
 def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
-  """Resolves every duration.
+  """Converts every length in the settings to steps.
 
   Args:
     config: the settings.
-    examples: images to train on; one epoch is as many outputs.
+    examples: number of training images.
 
   Raises:
-    UserError: the run has no step, or does not outlast its warm-up.
+    UserError: the run has no steps, or the warm-up does not end before it.
   """
   batch_size = config.train.batch_size
   result = Lengths(
@@ -130,23 +168,23 @@ def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
   if result.total < 1:
     raise errors.UserError(
       f'config.train.epochs={config.train.epochs:g} of {examples} images are'
-      f' {result.total} steps of batch {batch_size}: take more epochs or a'
-      ' smaller config.train.batch_size'
+      f' {result.total} steps of batch {batch_size}: increase'
+      ' config.train.epochs or reduce config.train.batch_size'
     )
   if result.warmup >= result.total:
     raise errors.UserError(
       f'a warm-up of {result.warmup} steps does not fit in {result.total}'
-      ' steps: shorten config.optimizer.warmup_epochs (or warmup_steps) or'
-      ' lengthen config.train.epochs (or steps)'
+      ' steps: reduce config.optimizer.warmup_epochs (or warmup_steps) or'
+      ' increase config.train.epochs (or steps)'
     )
   return result
 
 
 def check_batch_size(config: ml_collections.ConfigDict) -> None:
-  """Refuses a batch that devices and micro-batches do not divide.
+  """Checks that devices and micro-batches divide the batch.
 
   Raises:
-    UserError: names the nearest sizes that would do.
+    UserError: they do not; the message contains the nearest sizes that work.
   """
   size = config.train.batch_size
   unit = jax.device_count() * config.train.accumulation
@@ -155,35 +193,16 @@ def check_batch_size(config: ml_collections.ConfigDict) -> None:
   below, above = size // unit * unit, (size // unit + 1) * unit
   nearest = f'{below} or {above}' if below else f'{above}'
   raise errors.UserError(
-    f'config.train.batch_size={size} does not divide into'
+    f'config.train.batch_size={size} is not divisible by'
     f' {jax.device_count()} device(s) x {config.train.accumulation}'
-    f' micro-batch(es): take {nearest}'
-  )
-
-
-def make_preprocess(
-  config: ml_collections.ConfigDict, model: models.Model
-) -> preprocess_lib.Preprocess:
-  """Makes what augments and normalises a training batch."""
-  augment = config.augment
-  layers = augment.randaugment_layers
-  return preprocess_lib.make_preprocess(
-    num_classes=model.config.num_classes,
-    mean=model.config.mean,
-    std=model.config.std,
-    flip=augment.flip,
-    randaugment=(layers, augment.randaugment_magnitude) if layers else None,
-    mixup_alpha=augment.mixup_alpha or None,
-    cutmix_alpha=augment.cutmix_alpha or None,
-    augment_before_mix=augment.augment_before_mix,
-    reference_quirks=augment.reference_quirks,
+    f' micro-batch(es): use {nearest}'
   )
 
 
 def make_schedule(
   config: ml_collections.ConfigDict, length: Lengths
 ) -> optax.Schedule:
-  """Makes the learning rate: linear warm-up, then half a cosine."""
+  """Builds the learning rate: linear warm-up, then half a cosine."""
   peak = config.optimizer.learning_rate
   if config.optimizer.learning_rate_batch:
     peak *= config.train.batch_size / config.optimizer.learning_rate_batch
@@ -195,78 +214,68 @@ def make_schedule(
   )
 
 
-def optimizer_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """What decides about groups of parameters, for optimizer and summary."""
-  return {
-    'weight_decay': config.optimizer.weight_decay,
-    'clipping': config.optimizer.clipping or None,
-    'trainable': masks.head_mask if config.freeze else None,
-  }
-
-
 def make_optimizer(
   config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """Makes clipping, weight decay, momentum and learning rate."""
+  """Builds clipping, weight decay, momentum and learning rate."""
+  treatment = _treatment(config)
   return optimizer.make_optimizer(
     schedule,
     momentum=config.optimizer.momentum,
     nesterov=config.optimizer.nesterov,
+    weight_decay=treatment.weight_decay,
+    clipping=treatment.clipping,
     clip_eps=config.optimizer.clip_eps,
-    **optimizer_options(config),
+    trainable=treatment.trainable,
   )
 
 
-def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
-  """Side of the training images in pixels."""
-  return config.data.image_size or model.config.train_size
+def describe_groups(
+  config: ml_collections.ConfigDict, params: registry.Params
+) -> list[optimizer.Group]:
+  """Describes what `make_optimizer` does to each group of parameters.
+
+  Args:
+    config: the settings.
+    params: the parameters, or their shapes from `jax.eval_shape`.
+  """
+  treatment = _treatment(config)
+  return optimizer.describe_groups(
+    params,
+    weight_decay=treatment.weight_decay,
+    clipping=treatment.clipping,
+    trainable=treatment.trainable,
+  )
 
 
-def train_batches(
+def _treatment(config: ml_collections.ConfigDict) -> _Treatment:
+  return _Treatment(
+    weight_decay=config.optimizer.weight_decay,
+    clipping=config.optimizer.clipping or None,
+    trainable=masks.head_mask if config.freeze else None,
+  )
+
+
+def make_evaluation(
   config: ml_collections.ConfigDict,
-  source: source_lib.Source,
   model: models.Model,
-  images_per_example: int,
-) -> batches.Batches:
-  """Makes this process's training batches: batch k belongs to step k."""
-  return pipeline.train_batches(
-    source,
-    batch_size=config.train.batch_size * images_per_example,
-    image_size=image_size(config, model),
-    seed=config.seed,
-    area_range=config.data.area_range,
-    aspect_range=config.data.aspect_range,
-    scaled_decoding=config.data.scaled_decoding,
-    **_reading(config),
-  )
-
-
-def eval_batches(
-  config: ml_collections.ConfigDict,
   source: source_lib.Source,
-  model: models.Model,
-) -> batches.Batches:
-  """Makes this process's evaluation batches: every image exactly once."""
-  devices = jax.device_count()
-  return pipeline.eval_batches(
-    source,
-    # Padding is masked, so that any size will do.
-    batch_size=-(-config.eval.batch_size // devices) * devices,
-    image_size=config.data.eval_size or model.config.test_size,
-    preset=config.data.eval_preset,
-    crop_pct=model.config.crop_pct,
-    crop_mode=model.config.crop_mode,
-    **_reading(config),
+) -> loop.Evaluate:
+  """Builds the function that evaluates a train state on a held-out split.
+
+  Args:
+    config: the settings.
+    model: the network in training.
+    source: the held-out split; each call reads it once.
+
+  Returns:
+    The function described in `training.evaluate.make_evaluation`.
+  """
+  folded, fold = models.folded(model)
+  return evaluate_lib.make_evaluation(
+    step_lib.make_eval_step(
+      folded, mean=model.config.mean, std=model.config.std
+    ),
+    inputs.eval_batches(config, source, model),
+    step_lib.make_fold(fold),
   )
-
-
-def _reading(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Which slice of each batch is this process's, and how it is read."""
-  return {
-    'process_index': jax.process_index(),
-    'process_count': jax.process_count(),
-    'num_threads': config.data.num_threads or None,
-    'num_workers': config.data.num_workers,
-    'strict': config.data.strict,
-    'max_unreadable_share': config.data.max_unreadable_share,
-  }

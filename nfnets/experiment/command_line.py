@@ -10,38 +10,40 @@ from ml_collections import config_flags
 
 from nfnets import errors
 from nfnets.experiment import config as config_lib
+from nfnets.experiment import variants
 
 
 def parse_config(
   arguments: Sequence[str],
-) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
-  """Reads `--config=FILE` and `--config.key=value ...`.
+) -> tuple[ml_collections.ConfigDict, str]:
+  """Reads `--config=FILE[:VARIANT]` and `--config.key=value ...`.
 
   Args:
-    arguments: what is left of the command line when the entry point's own
-      flags are taken away.
+    arguments: the command line without the program's own flags.
 
   Returns:
-    The checked and locked settings, and the file that they come from.
+    The settings, checked and locked, and the experiment's name: the file's
+    name without '.py', and the variant, such as 'nf_regnet_b1'.
 
   Raises:
-    UserError: no or an unreadable file, an unknown key, a value of the wrong
-      type or out of range, or an argument that is no setting.
+    UserError: the file is missing or cannot be read, a key or variant is
+      unknown, a value has the wrong type or is out of range, or an argument is
+      not a setting.
   """
   arguments = _joined(arguments)
-  path = _config_file(arguments)
+  choice = _find_experiment(arguments)
   file_only = [a for a in arguments if a.startswith('--config=')]
-  defaults = _parse(file_only, str(path))
+  defaults = _parse(file_only, choice.path)
   known = config_lib.flatten(defaults)
   for argument in arguments:
     _check_argument(argument, known)
-  config = _parse(arguments, str(path))
+  config = _parse(arguments, choice.path)
   config_lib.check(config)
-  return config, path
+  return config, choice.run_name
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-  """Turns '--config FILE' into '--config=FILE', and '-config' into two."""
+  """Turns '--config FILE' into '--config=FILE', and settings likewise."""
   joined: list[str] = []
   for argument in arguments:
     if joined and joined[-1].startswith('--config') and '=' not in joined[-1]:
@@ -52,19 +54,19 @@ def _joined(arguments: Sequence[str]) -> list[str]:
   return joined
 
 
-def _config_file(arguments: Sequence[str]) -> pathlib.Path:
+def _find_experiment(arguments: Sequence[str]) -> variants.Choice:
   values = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
   if not values or not values[-1]:
     raise errors.UserError(
-      'no --config: name an experiment, such as --config=experiments/digits.py'
+      'no --config: choose an experiment, such as'
+      ' --config=experiments/digits.py'
     )
-  path = pathlib.Path(values[-1].partition(':')[0])
+  file, colon, variant = values[-1].partition(':')
+  path = pathlib.Path(file)
   if path.is_file():
-    return path
-  folder = path.parent
-  files = [str(f) for f in folder.glob('*.py')] if folder.is_dir() else []
-  close = difflib.get_close_matches(str(path), files, n=1)
-  hint = f'; did you mean {close[0]}?' if close else ''
+    return variants.resolve(path, variant if colon else None)
+  close = variants.closest(path)
+  hint = f'; did you mean {close}?' if close else ''
   raise errors.UserError(f'--config={path}: no such file{hint}')
 
 
@@ -74,26 +76,35 @@ def _check_argument(argument: str, known: dict[str, object]) -> None:
     return
   if not name.startswith('--config.'):
     raise errors.UserError(
-      f'unknown argument {argument!r}: see --help for those that there are'
+      f'unknown argument {argument!r}: --help lists all arguments'
     )
   key = name.removeprefix('--config.')
   if key in known:
     if not value and not isinstance(known[key], bool | str):
       raise errors.UserError(f'{argument}: no value; write {name}=VALUE')
     return
-  close = difflib.get_close_matches(key, known, n=1)
   section = [k for k in known if k.startswith(key + '.')]
-  hint = f'did you mean --config.{close[0]}?' if close else ''
   if section:
-    hint = f'it holds settings, such as --config.{section[0]}'
-  where = (
-    f'the settings are {", ".join(sorted({k.split(".")[0] for k in known}))}'
-  )
-  raise errors.UserError(f'unknown setting --config.{key}: {hint or where}')
+    raise errors.UserError(
+      f'--config.{key} is a group of settings; set one of them, such as'
+      f' --config.{section[0]}'
+    )
+  raise errors.UserError(f'unknown setting --config.{key}: {_hint(key, known)}')
 
 
-def _parse(arguments: Sequence[str], path: str) -> ml_collections.ConfigDict:
-  """One pass of ml_collections over `arguments`, on flags of its own."""
+def _hint(key: str, known: dict[str, object]) -> str:
+  """Suggests the setting closest to `key`, or lists the groups of settings."""
+  close = difflib.get_close_matches(key, known, n=1)
+  if close:
+    return f'did you mean --config.{close[0]}?'
+  groups = sorted({k.partition('.')[0] for k in known})
+  return f'the settings are {", ".join(groups)}'
+
+
+def _parse(
+  arguments: Sequence[str], path: pathlib.Path
+) -> ml_collections.ConfigDict:
+  """Runs ml_collections on `arguments`, with a separate set of flags."""
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
     'config',
@@ -114,20 +125,30 @@ def _parse(arguments: Sequence[str], path: str) -> ml_collections.ConfigDict:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     raise errors.UserError(f'{path}: {lines[0]}') from error
   except Exception as error:
-    # Whatever a settings file does wrong, down to its syntax.
+    # The file is code and may raise anything, such as a SyntaxError.
     message = f'{type(error).__name__}: {error}'
     raise errors.UserError(f'{path}: {message}') from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise errors.UserError(
       f'{path}: get_config() returned {type(config).__name__}, not a ConfigDict'
     )
-  missing = (
-    config_lib.flatten(config_lib.base()).keys()
-    - config_lib.flatten(config).keys()
-  )
+  _check_keys(config, path)
+  return config
+
+
+def _check_keys(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
+  """Checks that a file's settings are those of `base`, all and no others."""
+  known = config_lib.flatten(config_lib.base())
+  given = config_lib.flatten(config)
+  missing = known.keys() - given.keys()
   if missing:
     raise errors.UserError(
-      f'{path}: without the setting {min(missing)}; start from'
+      f'{path}: the setting {min(missing)} is missing; start from'
       ' nfnets.experiment.config.base()'
     )
-  return config
+  unknown = given.keys() - known.keys()
+  if unknown:
+    key = min(unknown)
+    raise errors.UserError(
+      f'{path}: unknown setting {key}: {_hint(key, known)}'
+    )

@@ -1,8 +1,8 @@
 """Every setting of an experiment, its default and its checks.
 
-A file in `experiments/` starts from `base()` or from a published recipe
-(`nfnets/recipes.py`), changes what is different and returns the result. The
-settings stop at the entry points: the rest of the package takes plain
+A file in `experiments/` starts from `base()` or a published recipe
+(`recipes.py`), changes some settings and returns the result. Only
+`nfnets.experiment` reads these settings; the rest of the package takes plain
 arguments.
 """
 
@@ -12,8 +12,9 @@ import ml_collections
 from ml_collections import config_dict
 
 from nfnets import errors
+from nfnets.data import presets
 
-# Settings that may differ when a run goes on: none of them changes a number.
+# Settings that may change when a run is resumed: they do not affect training.
 RESUMABLE = (
   'checkpoint',
   'eval',
@@ -25,132 +26,138 @@ RESUMABLE = (
 
 
 def base() -> ml_collections.ConfigDict:
-  """The full set of settings: NFNet-F0 on ImageNet without augmentation."""
+  """Returns every setting: NFNet-F0 on ImageNet, only cropped and flipped."""
   return ml_collections.ConfigDict(
     {
-      'seed': 0,
+      'seed': 0,  # random seed of the run, 0 to 2**64 - 1
       'dataset': 'imagenet2012',  # 'digits', 'folder:/path' or a TFDS name
-      'init_from': '',  # weights file to fine-tune from
-      'freeze': False,  # train the classifier only
+      'init_from': '',  # weights to fine-tune: a file or a hub id; '': none
+      'freeze': False,  # train only the classifier
       'model': _model(),
       'data': _data(),
       'augment': _augment(),
       'optimizer': _optimizer(),
       'train': _train(),
       'eval': {
-        'every_epochs': 1.0,
-        'every_steps': 0,  # in place of every_epochs
-        'batch_size': 1000,  # of all devices together
+        'every_epochs': 1.0,  # epochs between evaluations
+        'every_steps': 0,  # steps; if not 0, replaces every_epochs
+        'batch_size': 1000,  # images, over all devices
       },
       'checkpoint': {
-        'every_epochs': 1.0,
-        'every_steps': 0,  # in place of every_epochs
-        'keep': 3,  # the newest; the best is kept besides
+        'every_epochs': 1.0,  # epochs between checkpoints
+        'every_steps': 0,  # steps; if not 0, replaces every_epochs
+        'keep': 3,  # number of latest checkpoints to keep, plus the best one
       },
-      'log': {'every_steps': 100},
+      'log': {
+        'every_steps': 100,  # steps between lines of training metrics
+      },
     }
   )
 
 
 def _model() -> dict[str, Any]:
-  # One call per setting: a placeholder used twice is one value.
+  # One call per setting: a shared placeholder would be a single value.
   placeholder = config_dict.placeholder
   return {
-    'name': 'nfnet_f0',  # python -m nfnets.models lists them
-    # None: as the model's own table says.
-    'width': placeholder(float),
-    'depth': placeholder(tuple),
-    'group_size': placeholder(int),
-    'se_ratio': placeholder(float),
-    'drop_rate': placeholder(float),
-    'stochdepth_rate': placeholder(float),
-    'activation': placeholder(str),
-    'alpha': placeholder(float),
-    'skip_gain_init': placeholder(float),
+    'name': 'nfnet_f0',  # python -m nfnets.models lists all names
+    # None: the value in the model's own table.
+    'width': placeholder(float),  # factor on the channels of every stage
+    'depth': placeholder(tuple),  # blocks in each stage
+    'group_size': placeholder(int),  # channels per group of 3x3 convolutions
+    'se_ratio': placeholder(float),  # hidden / input channels, squeeze-excite
+    'drop_rate': placeholder(float),  # dropout before the classifier
+    'stochdepth_rate': placeholder(float),  # rises with depth up to this
+    'activation': placeholder(str),  # 'gelu', 'relu', 'silu', ...
+    'alpha': placeholder(float),  # factor on each residual branch
+    'skip_gain_init': placeholder(float),  # initial value of the skip gains
     'remat': False,  # recompute each block in the backward pass
   }
 
 
 def _data() -> dict[str, Any]:
   return {
-    'data_dir': '',  # '': the usual place of TFDS
-    'train_split': 'train',
-    'eval_split': 'test',
+    'data_dir': '',  # folder of prepared data sets; '': the default of TFDS
+    'train_split': 'train',  # 'train', 'valid', 'test'; folders also 'all'
+    'eval_split': 'test',  # likewise
     'image_size': 0,  # pixels; 0: the model's training size
     'eval_size': 0,  # pixels; 0: the model's test size
-    'eval_preset': 'deepmind',  # 'deepmind', 'deepmind_crop', 'timm'
-    'area_range': (0.08, 1.0),  # of the random crop, share of the image
-    'aspect_range': (3 / 4, 4 / 3),
-    'num_threads': 0,  # that decode; 0: as many as there are cores
-    'num_workers': 0,  # processes; 0: threads only
-    'scaled_decoding': False,  # faster for large JPEGs; pixels differ a little
+    'eval_preset': 'deepmind',  # see nfnets/data/presets.py
+    'area_range': (0.08, 1.0),  # crop area / image area
+    'aspect_range': (3 / 4, 4 / 3),  # crop width / crop height
+    'num_threads': 0,  # decoding threads; 0: one per available core
+    'num_workers': 0,  # worker processes; 0: threads only
+    'scaled_decoding': False,  # faster for large JPEGs; pixels differ slightly
     'strict': False,  # stop at the first unreadable image
-    'max_unreadable_share': 0.05,  # stop when more images are unreadable
+    'max_unreadable_share': 0.05,  # fraction of images; above it, stop
   }
 
 
 def _augment() -> dict[str, Any]:
   return {
-    'flip': True,
-    'randaugment_layers': 0,  # 0: off
-    'randaugment_magnitude': 0,
-    'mixup_alpha': 0.0,  # 0: off
-    'cutmix_alpha': 0.0,  # 0: off
-    'augment_before_mix': False,
-    'reference_quirks': False,  # RandAugment as in the published code
+    'flip': True,  # mirror half of the images horizontally
+    'randaugment_layers': 0,  # operations per image; 0: off
+    'randaugment_magnitude': 0,  # level of each operation; 10 is strong
+    'mixup_alpha': 0.0,  # parameter of the Beta distribution; 0: off
+    'cutmix_alpha': 0.0,  # parameter of the Beta distribution; 0: off
+    'augment_before_mix': False,  # RandAugment first, then MixUp and CutMix
+    'reference_quirks': False,  # RandAugment exactly as in the published code
   }
 
 
 def _optimizer() -> dict[str, Any]:
   return {
+    # Peak = learning_rate * batch_size / learning_rate_batch, or learning_rate
+    # itself if learning_rate_batch is 0.
     'learning_rate': 0.1,
-    # Peak = learning_rate * batch size / this; 0: learning_rate itself.
-    'learning_rate_batch': 256,
-    'final_learning_rate': 0.0,
-    'warmup_epochs': 5.0,
-    'warmup_steps': 0,  # in place of warmup_epochs
-    'momentum': 0.9,
-    'nesterov': True,
-    'weight_decay': 2e-5,
+    'learning_rate_batch': 256,  # images
+    'final_learning_rate': 0.0,  # at the last step
+    'warmup_epochs': 5.0,  # epochs of linear warm-up
+    'warmup_steps': 0,  # steps; if not 0, replaces warmup_epochs
+    'momentum': 0.9,  # decay of the momentum buffer, per step
+    'nesterov': True,  # Nesterov's momentum; False: classical momentum
+    'weight_decay': 2e-5,  # on weights only, not on gains and biases
     'clipping': 0.0,  # AGC's lambda; 0: no clipping
-    'clip_eps': 1e-3,
+    'clip_eps': 1e-3,  # AGC's lower bound on the norm of a unit's weights
   }
 
 
 def _train() -> dict[str, Any]:
   return {
-    'batch_size': 4096,  # outputs per step, all devices together
-    'epochs': 360.0,
-    'steps': 0,  # in place of epochs
-    'label_smoothing': 0.1,
-    'ema_decay': 0.0,  # 0: no average is kept
-    'dtype': 'bfloat16',  # of the forward and backward pass
+    'batch_size': 4096,  # augmented images per step, over all devices
+    'epochs': 360.0,  # length of the run
+    'steps': 0,  # steps; if not 0, replaces epochs
+    'label_smoothing': 0.1,  # fraction of each label spread over all classes
+    'ema_decay': 0.0,  # per step, of the averaged weights; 0: no average
+    'dtype': 'bfloat16',  # of the forward and backward pass; or 'float32'
     'accumulation': 1,  # micro-batches per step
-    'sam_rho': 0.0,  # 0: no sharpness-aware minimization
-    'sam_share': 0.2,  # of the batch that the ascent sees
+    'sam_rho': 0.0,  # radius of sharpness-aware minimization; 0: off
+    'sam_share': 0.2,  # fraction of the batch that SAM's ascent sees
   }
 
 
 def steps(
   section: ml_collections.ConfigDict,
-  name: str,
+  prefix: str,
   examples: int,
   batch_size: int,
 ) -> int:
-  """A length in steps, from `<name>steps` or else from `<name>epochs`.
+  """Returns a length in steps.
 
-  This is the one place that turns epochs into steps. An epoch is as many
-  outputs of the train step as the data set has images.
+  This is the only place that turns epochs into steps. In one epoch, the train
+  step sees as many augmented images as the data set has images.
 
   Args:
-    section: the settings that hold both lengths.
-    name: what stands before 'steps' and 'epochs', such as 'warmup_'.
-    examples: images of the data set.
-    batch_size: outputs per step.
+    section: the settings that hold '<prefix>steps' and '<prefix>epochs'.
+    prefix: such as 'warmup_'.
+    examples: number of images in the data set.
+    batch_size: number of augmented images per step.
+
+  Returns:
+    '<prefix>steps' or, if that is 0, '<prefix>epochs' in steps, rounded down.
   """
-  if section[f'{name}steps']:
-    return section[f'{name}steps']
-  return int(section[f'{name}epochs'] * examples / batch_size)
+  if section[f'{prefix}steps']:
+    return section[f'{prefix}steps']
+  return int(section[f'{prefix}epochs'] * examples / batch_size)
 
 
 _POSITIVE = (
@@ -175,7 +182,7 @@ _NOT_NEGATIVE = (
   'augment.randaugment_magnitude',
   'data.num_workers',
 )
-_SHARE = (
+_FRACTION = (
   'optimizer.momentum',
   'train.label_smoothing',
   'train.ema_decay',
@@ -183,15 +190,16 @@ _SHARE = (
 )
 _CHOICES = {
   'train.dtype': ('float32', 'bfloat16'),
-  'data.eval_preset': ('deepmind', 'deepmind_crop', 'timm'),
+  'data.eval_preset': presets.EVAL_PRESETS,
 }
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses settings that no model and no data could make right.
+  """Checks the settings as far as possible without model and data set.
 
   Raises:
-    UserError: names the key, its value and what it may be.
+    UserError: a setting has a wrong value. The message contains the key, the
+      value and the allowed values.
   """
   flat = flatten(config)
 
@@ -205,7 +213,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     require(key, flat[key] > 0, 'above 0')
   for key in _NOT_NEGATIVE:
     require(key, flat[key] >= 0, '0 or above')
-  for key in _SHARE:
+  for key in _FRACTION:
     require(key, 0 <= flat[key] < 1, 'at least 0 and below 1')
   for key, choices in _CHOICES.items():
     require(key, flat[key] in choices, 'one of ' + ', '.join(choices))
@@ -222,7 +230,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
-  """{'train.batch_size': 4096, ...}: the settings under their full names."""
+  """Returns the settings under full names: {'train.batch_size': 4096, ...}."""
   flat: dict[str, Any] = {}
   for key, value in config.items():
     if hasattr(value, 'items'):
@@ -233,11 +241,14 @@ def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  """Settings that keep a run from going on, as 'key: old -> new'.
+  """Lists the changed settings that prevent a run from being resumed.
 
   Args:
-    old: the flat settings that the run was started with.
-    new: the flat settings now.
+    old: the flattened settings that the run was started with.
+    new: the flattened settings now.
+
+  Returns:
+    One 'key: old -> new' per setting.
   """
 
   def resumable(key: str) -> bool:

@@ -1,85 +1,84 @@
-"""Measures a network: --mode=eval."""
+"""Evaluates a network: --mode=eval."""
 
-import contextlib
 import pathlib
-from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import ml_collections
 
 from nfnets import models, weights
-from nfnets.experiment import build
+from nfnets.experiment import build, inputs
+from nfnets.models import registry
 from nfnets.training import checkpoint, devices
-from nfnets.training import evaluate as evaluate_lib
-from nfnets.training import step as step_lib
-
-
-class _Network(NamedTuple):
-  """What is measured, and its name in the report."""
-
-  name: str
-  params: Any
-  state: Any
+from nfnets.training import state as state_lib
+from nfnets.training import workdir as workdir_lib
 
 
 def evaluate(
   config: ml_collections.ConfigDict,
-  checkpoints: pathlib.Path,
+  workdir: pathlib.Path,
   weights_file: str | None,
 ) -> int:
-  """Prints the accuracy of a weights file, or of a run's newest checkpoint.
+  """Prints the accuracy of a weights file, or of a run's latest checkpoint.
 
   Args:
     config: the settings.
-    checkpoints: of a run; read only where no weights file is given.
-    weights_file: whatever `weights.load` reads, or None.
+    workdir: the run's folder; read only if there is no weights file.
+    weights_file: a file or an id that `weights.load` reads, or None.
 
   Returns:
     The exit status.
 
   Raises:
-    UserError: nothing to evaluate, or it does not fit model or data set.
+    UserError: there is nothing to evaluate, or it does not fit the model or
+      the data set.
   """
-  source = build.load_source(config, 'eval')
+  source = inputs.load_source(config, 'eval')
   model = build.make_model(config, source.num_classes)
-  batches = build.eval_batches(config, source, model)
-  networks = (
-    [_Network(weights_file, *weights.load_for(weights_file, model))]
+  evaluation = build.make_evaluation(config, model, source)
+  state, names = (
+    _from_file(weights_file, model)
     if weights_file
-    else _from_checkpoint(config, checkpoints)
+    else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
   )
-  folded, fold = models.folded(model)
-  fold_replicated = step_lib.make_fold(fold)
-  eval_step = step_lib.make_eval_step(
-    folded, mean=model.config.mean, std=model.config.std
-  )
-  for network in networks:
-    params, state = devices.replicate((network.params, network.state))
-    params = fold_replicated(params)
-    with contextlib.closing(batches.iterate()) as stream:
-      result = evaluate_lib.evaluate_all(
-        eval_step, {'': (params, state)}, stream
-      )
-    if devices.is_primary():
+  metrics = evaluation(devices.replicate(state), lambda: False)
+  if devices.is_primary():
+    for prefix, name in names.items():
       print(
-        f'{network.name}: top-1 {result["top1"]:.2%},'
-        f' top-5 {result["top5"]:.2%}, loss {result["loss"]:.4f}'
-        f' on {result["count"]} images of {source.name} ({source.split})'
+        f'{name}: top-1 {metrics[f"eval/{prefix}top1"]:.2%},'
+        f' top-5 {metrics[f"eval/{prefix}top5"]:.2%},'
+        f' loss {metrics[f"eval/{prefix}loss"]:.4f}'
+        f' on {metrics["eval/count"]} images of {source.name} ({source.split})'
       )
   return 0
 
 
+def _from_file(
+  weights_file: str, model: models.Model
+) -> tuple[state_lib.TrainState, dict[str, str]]:
+  """Returns the weights, and {prefix of the metrics: name to print}."""
+  params, state = weights.load_for(weights_file, model)
+  return _without_optimizer(params, state), {'': weights_file}
+
+
 def _from_checkpoint(
   config: ml_collections.ConfigDict, checkpoints: pathlib.Path
-) -> list[_Network]:
-  """The weights, and their average where the run keeps one."""
-  kinds = {'weights': False}
+) -> tuple[state_lib.TrainState, dict[str, str]]:
+  """Returns the weights and, if the run averages them, the average.
+
+  As in `_from_file`, with the names to print.
+  """
+  saved = checkpoint.read_weights(checkpoints, ema=False)
+  state = _without_optimizer(saved.params, saved.state)
+  names = {'': f'weights of step {saved.step}'}
   if config.train.ema_decay:
-    kinds['averaged weights'] = True
-  read = {
-    name: checkpoint.read_weights(checkpoints, ema=ema)
-    for name, ema in kinds.items()
-  }
-  return [
-    _Network(f'{name} of step {w.step}', w.params, w.state)
-    for name, w in read.items()
-  ]
+    saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
+    state = state._replace(ema_params=saved.params, ema_state=saved.state)
+    names['ema_'] = f'averaged weights of step {saved.step}'
+  return state, names
+
+
+def _without_optimizer(
+  params: registry.Params, state: registry.State
+) -> state_lib.TrainState:
+  step = jnp.zeros((), jnp.int32)
+  return state_lib.TrainState(params, state, (), {}, {}, step)

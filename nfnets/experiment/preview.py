@@ -1,4 +1,4 @@
-"""Draws the images that a train step sees.
+"""Draws the images of one training step.
 
 python -m nfnets.augment --config=experiments/nfnet_f0.py --out=grid.png
     [--step=K] [--count=N] [--config.key=value ...]
@@ -15,11 +15,11 @@ from nfnets.experiment import command_line
 
 
 def main() -> None:
-  """Reads the command line, makes examples of one step and draws them."""
+  """Reads the command line, then writes a grid of images and captions."""
   options, rest = _parser().parse_known_args()
   config, _ = command_line.parse_config(rest)
 
-  # JAX is imported here: --help and mistakes in settings answer at once.
+  # Imported after the settings are checked: --help and errors are instant.
   from nfnets.data import grid
 
   images, captions = examples(config, options.step, options.count)
@@ -30,31 +30,31 @@ def main() -> None:
 def examples(
   config: ml_collections.ConfigDict, step: int, count: int
 ) -> tuple[np.ndarray, list[str]]:
-  """The first examples of a step's batch, as the network gets them.
+  """Returns the first examples of a step's batch, as the network sees them.
 
   Args:
     config: the settings.
-    step: number of the step, from 0.
-    count: how many examples; a batch may have fewer.
+    step: number of the training step, from 0.
+    count: number of examples; at most the batch size are returned.
 
   Returns:
-    uint8[n, S, S, 3], normalisation undone, and n captions.
+    uint8[n, S, S, 3], without normalization, and n captions.
   """
   import jax
 
-  from nfnets.experiment import build
+  from nfnets.experiment import build, inputs
 
-  source = build.load_source(config, 'train')
+  source = inputs.load_source(config, 'train')
   model = build.make_model(config, source.num_classes)
-  preprocess = build.make_preprocess(config, model)
-  # An image depends on its place among all images, not on the batch it comes
-  # in: small batches spare the decoding of the rest of a large one.
+  preprocess = inputs.make_preprocess(config, model)
+  # An image depends on its position in the run, not on the batch size: with
+  # small batches, the rest of a large one need not be decoded.
   count = min(count, config.train.batch_size)
   size = math.gcd(count, config.train.batch_size)
   first = step * config.train.batch_size // size
   small = config.copy_and_resolve_references()
   small.train.batch_size = size
-  batches = build.train_batches(
+  batches = inputs.train_batches(
     small, source, model, preprocess.images_per_example
   )
   parts = [batches[first + part] for part in range(count // size)]
@@ -70,7 +70,7 @@ def examples(
 
 
 def caption(label: np.ndarray, class_names: Sequence[str]) -> str:
-  """A soft label float32[K] in words: 'tench', or '62% tench, 38% goose'."""
+  """Describes a soft label, float32[K]: 'tench' or '62% tench, 38% goose'."""
   order = np.argsort(-label, kind='stable')
   shown = [k for k in order if round(100 * label[k]) > 0]
   if len(shown) == 1:
@@ -82,30 +82,35 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.augment',
     allow_abbrev=False,
-    description='Draws the first examples of a training step after cropping,'
-    ' flipping, RandAugment and mixing, with their soft labels.',
+    description='Draws the first examples of a training step as the network'
+    ' sees them: cropped, flipped, mixed and augmented, with soft labels.',
   )
-  # Read by command_line.parse_config; here for --help.
+  # For --help only: command_line.parse_config reads them.
   parser.add_argument_group(
     'settings',
-    '--config=FILE names an experiment, such as experiments/digits.py;'
-    ' --config.key=value changes one of its settings, such as'
-    ' --config.augment.mixup_alpha=0.2',
+    '--config=FILE[:VARIANT] is the experiment, such as'
+    ' experiments/nfnet_f0.py; --config.KEY=VALUE changes one of its settings,'
+    ' such as --config.augment.mixup_alpha=0.2',
   )
   parser.add_argument(
-    '--out', default='grid.png', help='PNG to write (default: %(default)s)'
+    '--out',
+    metavar='FILE',
+    default='grid.png',
+    help='PNG to write (default: %(default)s)',
   )
   parser.add_argument(
     '--step',
+    metavar='K',
     type=_at_least(0),
     default=0,
-    help='number of the training step (default: %(default)s)',
+    help='number of the training step, from 0 (default: %(default)s)',
   )
   parser.add_argument(
     '--count',
+    metavar='N',
     type=_at_least(1),
     default=64,
-    help='examples to draw, at most the batch (default: %(default)s)',
+    help='number of examples, at most the batch size (default: %(default)s)',
   )
   return parser
 

@@ -1,25 +1,33 @@
 """The published recipes, as settings.
 
 References:
-  [1] Brock et al., High-Performance Large-Scale Image Recognition Without
-    Normalization, arXiv 2102.06171.
-  [2] Brock et al., Characterizing signal propagation to close the performance
-    gap in unnormalized ResNets, arXiv 2101.08692.
+  Brock et al, `High-Performance Large-Scale Image Recognition Without
+  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021.
+
+  Brock et al, `Characterizing signal propagation to close the
+  performance gap in unnormalized ResNets
+  <https://arxiv.org/abs/2101.08692>`_, 2021.
 """
 
 import ml_collections
 
 from nfnets.experiment import config as config_lib
 
-# RandAugment's magnitude by variant; 4 layers throughout ([1] appendix A).
-_MAGNITUDE = {0: 5, 1: 10, 2: 10, 3: 15, 4: 15, 5: 15, 6: 15, 7: 15}
+# RandAugment's magnitude for F0 to F7; all have 4 layers (2102.06171,
+# appendix A).
+_MAGNITUDE = (5, 10, 10, 15, 15, 15, 15, 15)
+# Weight decay for B0 to B8. The released settings have none for B6 to B8, which
+# get that of B5 here.
+_REGNET_DECAY = (5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1e-4, 1e-4, 1e-4)
 
 
 def imagenet_nfnet(name: str) -> ml_collections.ConfigDict:
-  """The recipe of NFNet-F0 to F7 and F0+ to F7+ ([1] section 4, appendix A).
+  """Returns the recipe of NFNets on ImageNet.
+
+  Source: arXiv 2102.06171, section 4 and appendix A.
 
   Args:
-    name: 'nfnet_f0' to 'nfnet_f7', or with a '+'.
+    name: 'nfnet_f0' to 'nfnet_f7' or 'nfnet_f0+' to 'nfnet_f7+'.
   """
   config = config_lib.base()
   config.model.name = name
@@ -34,8 +42,31 @@ def imagenet_nfnet(name: str) -> ml_collections.ConfigDict:
   return config
 
 
+def imagenet_nfnet_sam(name: str) -> ml_collections.ConfigDict:
+  """Returns `imagenet_nfnet` with sharpness-aware minimization.
+
+  The ascent sees 20% of each device's batch and is not synchronized between
+  devices (arXiv 2102.06171, appendix A.4). Its radius of 0.05 is the one that
+  the paper states for fine-tuning; it states none for training from scratch.
+
+  Args:
+    name: as in `imagenet_nfnet`.
+  """
+  config = imagenet_nfnet(name)
+  config.train.sam_rho = 0.05
+  config.train.sam_share = 0.2
+  return config
+
+
 def imagenet_resnet(name: str) -> ml_collections.ConfigDict:
-  """The 90-epoch ResNet recipe ([2] section 4; batch 1024, float32)."""
+  """Returns the recipe of ResNets on ImageNet: 90 epochs, batch 1024.
+
+  Float32, no clipping. Source: arXiv 2101.08692, section 4, as far as the
+  released code specifies it.
+
+  Args:
+    name: a ResNet or NF-ResNet, such as 'nf_resnet50'.
+  """
   config = config_lib.base()
   config.model.name = name
   config.data.eval_preset = 'deepmind_crop'
@@ -46,13 +77,31 @@ def imagenet_resnet(name: str) -> ml_collections.ConfigDict:
   return config
 
 
-# Weight decay by variant as published for B0 to B5; B6 to B8 have none in the
-# released settings and go on with B5's.
-_REGNET_DECAY = (5e-5, 6e-5, 7e-5, 8e-5, 9e-5, 1e-4, 1e-4, 1e-4, 1e-4)
+def imagenet_resnet_agc(name: str) -> ml_collections.ConfigDict:
+  """Returns `imagenet_resnet` with adaptive gradient clipping, batch 4096.
+
+  Clipping lets the learning rate grow with the batch (arXiv 2102.06171, section
+  4.1). The threshold of 0.01 is for batch 4096; smaller batches allow larger
+  ones, up to 0.16 at 256.
+
+  Args:
+    name: an NF-ResNet, such as 'nf_resnet50'.
+  """
+  config = imagenet_resnet(name)
+  config.train.batch_size = 4096
+  config.optimizer.clipping = 0.01
+  return config
 
 
 def imagenet_nf_regnet(name: str) -> ml_collections.ConfigDict:
-  """The NF-RegNet recipe ([2] section 4): 360 epochs, no AGC, float32."""
+  """Returns the recipe of NF-RegNets on ImageNet: 360 epochs, batch 1024.
+
+  MixUp and CutMix, float32, no clipping. Source: arXiv 2101.08692, section 4,
+  as the released code specifies it.
+
+  Args:
+    name: 'nf_regnet_b0' to 'nf_regnet_b8'.
+  """
   config = imagenet_resnet(name)
   config.train.epochs = 360.0
   config.train.ema_decay = 0.99999
@@ -69,15 +118,16 @@ def imagenet_nf_regnet(name: str) -> ml_collections.ConfigDict:
 def pretraining(
   name: str, *, epochs: float, batch_size: int, weight_decay: float
 ) -> ml_collections.ConfigDict:
-  """Pre-training on hundreds of millions of images ([1] appendix A.5).
+  """Returns the recipe of pre-training on a large data set.
 
-  Crops and flips only, 224 pixels for every model, no average of the
-  parameters, no label smoothing stated and so none here.
+  Published for 300 million images: random crops of 224 pixels and flips, no
+  moving average of the weights. The paper states no label smoothing, so there
+  is none. Source: arXiv 2102.06171, appendix A.5.
 
   Args:
-    name: the model.
-    epochs: 40 for F4, 20 for F4+, 10 for ResNets.
-    batch_size: 4096 for NFNets, 1024 for ResNets.
+    name: the model's name.
+    epochs: length of the run: 40 for F4, 20 for F4+, 10 for ResNets.
+    batch_size: images per step: 4096 for NFNets, 1024 for ResNets.
     weight_decay: 1e-6 for NFNets, 1e-5 for ResNets.
   """
   config = config_lib.base()
@@ -95,14 +145,15 @@ def pretraining(
 
 
 def fine_tuning(name: str) -> ml_collections.ConfigDict:
-  """Fine-tuning on ImageNet for 15,000 steps ([1] appendix A.5).
+  """Returns the recipe of fine-tuning on ImageNet, 15,000 steps of batch 2048.
 
   All layers train, at a peak learning rate of 0.1 that does not grow with the
-  batch. ResNets do without weight decay, dropout and stochastic depth; NFNets
-  have them and sharpness-aware minimization.
+  batch. ResNets have no weight decay, dropout or stochastic depth; NFNets have
+  all three and sharpness-aware minimization. Source: arXiv 2102.06171, appendix
+  A.5.
 
   Args:
-    name: the model.
+    name: the model's name.
   """
   config = config_lib.base()
   config.model.name = name

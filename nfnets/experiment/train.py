@@ -1,4 +1,4 @@
-"""One run, from settings to a trained or an evaluated network."""
+"""Trains a network: one run, from settings to checkpoints and metrics."""
 
 import contextlib
 import json
@@ -9,35 +9,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 from nfnets import errors, files, models, weights
 from nfnets.analysis import macs
 from nfnets.data import source as source_lib
-from nfnets.experiment import build
+from nfnets.experiment import build, inputs
 from nfnets.experiment import config as config_lib
-from nfnets.optim import optimizer as optimizer_lib
 from nfnets.training import checkpoint, devices, loop, reporting
-from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 from nfnets.training import workdir as workdir_lib
 
-_CONFIG_FILE = 'config.json'
-CHECKPOINTS = 'checkpoints'
-
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
-  """Trains, from the beginning or from the newest checkpoint.
+  """Trains from the beginning or from the latest checkpoint.
 
   Args:
-    config: the settings (see `nfnets/config.py`).
-    workdir: of checkpoints, metrics and TensorBoard files.
+    config: the settings (see `config.py`).
+    workdir: folder for checkpoints, metrics and TensorBoard logs.
 
   Returns:
     The exit status: 0, or 143 after SIGTERM and 130 after Ctrl-C.
 
   Raises:
-    UserError: for whatever the user can mend, before anything slow starts.
+    UserError: an error that the user can fix. Most are found before anything
+      slow starts.
   """
   build.check_batch_size(config)
   source, eval_source = _load_sources(config)
@@ -45,7 +42,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   model = build.make_model(config, source.num_classes)
   schedule = build.make_schedule(config, length)
   optimizer = build.make_optimizer(config, schedule)
-  preprocess = build.make_preprocess(config, model)
+  preprocess = inputs.make_preprocess(config, model)
   with contextlib.ExitStack() as stack:
     stack.enter_context(_claimed(config, workdir))
     checkpointer = stack.enter_context(_checkpointer(config, workdir))
@@ -60,10 +57,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
         schedule=schedule,
         ema_decay=config.train.ema_decay or None,
       ),
-      batches=build.train_batches(
+      batches=inputs.train_batches(
         config, source, model, preprocess.images_per_example
       ),
-      evaluate=_make_evaluation(config, model, eval_source),
+      evaluate=build.make_evaluation(config, model, eval_source),
       checkpointer=checkpointer,
       reporter=reporter,
       total_steps=length.total,
@@ -80,15 +77,20 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 def _claimed(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Iterator[None]:
-  """The workdir is this run's: of all its processes and of no other run."""
+  """Locks the workdir for this run, in process 0; all processes wait for it.
+
+  Raises:
+    UserError: another run uses the workdir, or it holds a run with other
+      settings, or the processes have different settings.
+  """
   settings = config_lib.flatten(config)
   devices.check_same(json.dumps(settings), 'the config')
   with contextlib.ExitStack() as stack:
     if devices.is_primary():
       stack.enter_context(workdir_lib.claim(workdir))
       if _has_begun(workdir):
-        _check_config_file(workdir / _CONFIG_FILE, settings)
-      _write_config_file(workdir / _CONFIG_FILE, settings)
+        _check_config_file(workdir / workdir_lib.CONFIG, settings)
+      _write_config_file(workdir / workdir_lib.CONFIG, settings)
     devices.barrier('workdir')
     yield
 
@@ -98,7 +100,7 @@ def _checkpointer(
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
-      workdir / CHECKPOINTS,
+      workdir / workdir_lib.CHECKPOINTS,
       keep=config.checkpoint.keep,
       config=config_lib.flatten(config),
     )
@@ -124,46 +126,52 @@ def _reporter(
 def _load_sources(
   config: ml_collections.ConfigDict,
 ) -> tuple[source_lib.Source, source_lib.Source]:
-  """The sources to train and to evaluate on, of the same classes."""
-  source = build.load_source(config, 'train')
-  eval_source = build.load_source(config, 'eval')
+  """Opens the splits to train and to evaluate on.
+
+  Raises:
+    UserError: their classes differ.
+  """
+  source = inputs.load_source(config, 'train')
+  eval_source = inputs.load_source(config, 'eval')
   if source.class_names != eval_source.class_names:
     differ = sorted(set(source.class_names) ^ set(eval_source.class_names))
     raise errors.UserError(
       f'{config.dataset}: {source.split} has {source.num_classes} classes and'
-      f' {eval_source.split} has {eval_source.num_classes}; not in both:'
+      f' {eval_source.split} has {eval_source.num_classes}; they differ in'
       f' {", ".join(differ[:5]) or "their order"}'
     )
   return source, eval_source
 
 
 def _has_begun(workdir: pathlib.Path) -> bool:
-  """False where nothing can be lost: the first start ended in an error."""
+  """Returns whether the workdir has results; a failed start leaves none."""
   metrics = workdir / workdir_lib.METRICS
-  return metrics.exists() or any((workdir / CHECKPOINTS).glob('*'))
+  checkpoints = workdir / workdir_lib.CHECKPOINTS
+  return metrics.exists() or any(checkpoints.glob('*'))
 
 
 def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Refuses to mix two runs.
+  """Checks that the workdir's run has the same settings.
 
   Raises:
-    UserError: the workdir holds a run with other settings.
+    UserError: it has others, or its settings cannot be read.
   """
-  if path.exists():
-    try:
-      old = json.loads(path.read_text())
-    except ValueError as error:
-      raise errors.UserError(
-        f'{path} is not readable as JSON ({error}): restore it, or choose'
-        ' another --workdir'
-      ) from error
-    differences = config_lib.differences(old, settings)
-    if differences:
-      raise errors.UserError(
-        f'workdir {path.parent} holds a run with other settings'
-        f' ({"; ".join(differences)}): choose another --workdir, or give the'
-        ' settings of that run'
-      )
+  if not path.exists():
+    return
+  try:
+    old = json.loads(path.read_text())
+  except ValueError as error:
+    raise errors.UserError(
+      f'{path} is not valid JSON ({error}): restore it, or choose another'
+      ' --workdir'
+    ) from error
+  differences = config_lib.differences(old, settings)
+  if differences:
+    raise errors.UserError(
+      f'workdir {path.parent} contains a run with other settings'
+      f' ({"; ".join(differences)}): choose another --workdir, or use the'
+      " run's settings"
+    )
 
 
 def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
@@ -174,11 +182,11 @@ def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
 def _start_state(
   config: ml_collections.ConfigDict,
   model: models.Model,
-  optimizer: Any,
+  optimizer: optax.GradientTransformation,
   checkpointer: checkpoint.Checkpointer,
 ) -> tuple[state_lib.TrainState, int, dict[str, float]]:
-  """The replicated state to start from, its step and its metrics."""
-  size = build.image_size(config, model)
+  """Returns the replicated state to start from, its step and its metrics."""
+  size = inputs.image_size(config, model)
   ema = bool(config.train.ema_decay)
 
   def create() -> state_lib.TrainState:
@@ -196,26 +204,11 @@ def _start_state(
   return devices.replicate(state), 0, {}
 
 
-def _make_evaluation(
-  config: ml_collections.ConfigDict,
-  model: models.Model,
-  source: source_lib.Source,
-) -> loop.Evaluate:
-  folded, fold = models.folded(model)
-  return evaluate_lib.make_evaluation(
-    step_lib.make_eval_step(
-      folded, mean=model.config.mean, std=model.config.std
-    ),
-    build.eval_batches(config, source, model),
-    step_lib.make_fold(fold),
-  )
-
-
 def _summary(
   config: ml_collections.ConfigDict, model: models.Model, start: int
 ) -> str:
-  """What is about to be trained, on what, how, and from which step."""
-  size = build.image_size(config, model)
+  """Describes model, devices and optimizer, and the step if resumed."""
+  size = inputs.image_size(config, model)
   images = jnp.zeros((1, size, size, 3))
   params, _ = jax.eval_shape(model.init, jax.random.key(0), images)
   summary = reporting.start_summary(
@@ -223,16 +216,14 @@ def _summary(
     parameters=sum(x.size for x in jax.tree.leaves(params)),
     gmacs=macs.model_macs(model, size) / 1e9,
     image_size=size,
-    groups=optimizer_lib.describe_groups(
-      params, **build.optimizer_options(config)
-    ),
+    groups=build.describe_groups(config, params),
   )
-  return f'{summary}\ngoing on from step {start}' if start else summary
+  return f'{summary}\nresuming from step {start}' if start else summary
 
 
 def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
-  """How the run ended and where everything lies."""
-  lines = [f'stopped at step {outcome.step}: the same command goes on']
+  """Describes how the run ended, with the paths of its files."""
+  lines = [f'stopped at step {outcome.step}: rerun the command to resume']
   if not outcome.exit_status:
     measured = {
       'top1': 'held-out accuracy',
@@ -243,11 +234,12 @@ def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
       for name, text in measured.items()
       if f'eval/{name}' in outcome.metrics
     ]
+  checkpoints = workdir / workdir_lib.CHECKPOINTS
   return '\n'.join(
     [
       *lines,
-      f'checkpoint:  {workdir / CHECKPOINTS / str(outcome.step)}',
-      f'metrics:     {workdir / "metrics.jsonl"}',
-      f'TensorBoard: {workdir / "tensorboard"}',
+      f'checkpoint:  {checkpoints / str(outcome.step)}',
+      f'metrics:     {workdir / workdir_lib.METRICS}',
+      f'TensorBoard: {workdir / workdir_lib.TENSORBOARD}',
     ]
   )

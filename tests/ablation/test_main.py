@@ -1,3 +1,5 @@
+"""The table of the parts of the recipe."""
+
 import json
 import pathlib
 import subprocess
@@ -8,7 +10,7 @@ import pytest
 from nfnets import errors
 from nfnets.ablation import __main__ as ablation
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def write_metrics(path, top1, rates, ema=True):
@@ -23,7 +25,7 @@ def write_metrics(path, top1, rates, ema=True):
   path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
-def test_a_result_is_the_last_evaluation_and_the_median_step(tmp_path):
+def test_a_result_is_the_last_evaluation_and_the_median_step_time(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   write_metrics(path, 0.98, rates=[1.0, 100.0, 200.0, 400.0])
   assert ablation.read_result(path, 64) == (0.98, 0.97, 0.32)
@@ -81,7 +83,7 @@ def test_every_switch_is_run_with_every_seed(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_everything_at_once_trains(tmp_path):
+def test_all_parts_together_train(tmp_path):
   run = subprocess.run(
     [sys.executable, '-m', 'nfnets.ablation', f'--workdir={tmp_path}']
     + ['--seeds=1', '--only', 'nothing', 'everything']
@@ -95,7 +97,7 @@ def test_everything_at_once_trains(tmp_path):
   assert run.stdout.count('| everything | ') == 1
 
 
-def test_a_failed_run_says_why(tmp_path):
+def test_the_error_of_a_failed_run_is_reported(tmp_path):
   settings = [f'--config={ROOT}/experiments/digits.py', '--config.seed=x']
   with pytest.raises(errors.UserError, match='status 1 .*seed.*output.txt'):
     ablation._train(settings, tmp_path / 'run')

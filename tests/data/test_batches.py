@@ -18,10 +18,15 @@ def folder(tmp_path):
   return pictures.write_class_folders(tmp_path, range(60), '.jpg')
 
 
-def train(folder, **settings):
+def train(folder, **reading):
   source = sources.load_source(f'folder:{folder[0].parent.parent}', 'all')
-  settings = {'batch_size': 8, 'num_threads': 1, **settings}
-  return pipeline.train_batches(source, image_size=16, seed=1, **settings)
+  return pipeline.train_batches(
+    source,
+    batch_size=8,
+    image_size=16,
+    seed=1,
+    reading=pipeline.Reading(num_threads=1, **reading),
+  )
 
 
 def workers():

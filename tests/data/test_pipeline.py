@@ -9,7 +9,7 @@ KEYS = ('image', 'label', 'mask')
 
 
 class ArraySource:
-  """Images whose pixels all are their number in the source."""
+  """Images whose pixels all equal their index in the source."""
 
   name, split, num_classes = 'numbers', 'train', 256
   class_names = tuple(map(str, range(256)))
@@ -38,9 +38,14 @@ def folder_source(folder):
   return sources.load_source(f'folder:{folder}', 'all')
 
 
-def train(source, **settings):
-  settings = {'batch_size': 16, 'image_size': 16, 'seed': 3, **settings}
-  return pipeline.train_batches(source, **settings)
+def train(source, batch_size=16, seed=3, **reading):
+  return pipeline.train_batches(
+    source,
+    batch_size=batch_size,
+    image_size=16,
+    seed=seed,
+    reading=pipeline.Reading(**reading),
+  )
 
 
 def assert_same(one, other):
@@ -59,7 +64,9 @@ def test_shapes_and_dtypes(folder):
   assert batch['mask'].all()
 
 
-def test_first_hundred_batches_are_the_same_with_any_threads(folder):
+def test_threads_do_not_change_the_first_hundred_batches(
+  folder,
+):
   source = folder_source(folder)
   one = train(source, num_threads=1)
   batches = [one[k] for k in range(100)]
@@ -83,7 +90,7 @@ def test_slices_of_processes_make_up_the_batch(folder):
       assert_same(whole[k], joined)
 
 
-def test_iterating_from_any_step_gives_what_follows(folder):
+def test_iterating_from_any_step_continues_the_sequence(folder):
   batches = train(folder_source(folder))
   for start in (0, 1, 13):
     iterator = batches.iterate(start)
@@ -94,7 +101,7 @@ def test_iterating_from_any_step_gives_what_follows(folder):
       next(iterator)
 
 
-def test_every_epoch_is_a_permutation_of_its_own():
+def test_every_epoch_is_another_permutation():
   batches = train(ArraySource(50), batch_size=20)
   labels = np.concatenate([batches[k]['label'] for k in range(10)])
   epochs = labels.reshape(4, 50)
@@ -159,9 +166,12 @@ def test_label_out_of_range_names_the_record(label):
       list(zip(range(2), batches.iterate(), strict=False))
 
 
-def evaluate(source, batch_size, **settings):
+def evaluate(source, batch_size, **reading):
   return pipeline.eval_batches(
-    source, batch_size=batch_size, image_size=8, **settings
+    source,
+    batch_size=batch_size,
+    image_size=8,
+    reading=pipeline.Reading(**reading),
   )
 
 

@@ -26,9 +26,16 @@ def load(root):
   return sources.load_source(f'folder:{root}', 'all')
 
 
-def train(source, **settings):
-  settings = {'batch_size': 20, 'max_unreadable_share': 0.5, **settings}
-  return pipeline.train_batches(source, image_size=8, seed=0, **settings)
+def train(source, batch_size=20, max_unreadable_share=0.5, **reading):
+  return pipeline.train_batches(
+    source,
+    batch_size=batch_size,
+    image_size=8,
+    seed=0,
+    reading=pipeline.Reading(
+      max_unreadable_share=max_unreadable_share, **reading
+    ),
+  )
 
 
 def test_training_reports_each_once_and_continues(folder, caplog):
@@ -77,7 +84,10 @@ def test_evaluation_skips_unreadable_examples(folder):
   root, bad = folder
   source = load(root)
   batches = pipeline.eval_batches(
-    source, batch_size=7, image_size=8, max_unreadable_share=0.5
+    source,
+    batch_size=7,
+    image_size=8,
+    reading=pipeline.Reading(max_unreadable_share=0.5),
   )
   made = list(batches)
   assert sum(int(batch['mask'].sum()) for batch in made) == 60 - len(bad)
@@ -106,7 +116,12 @@ def test_strict_stops_at_the_first(folder):
   root, bad = folder
   for batches in (
     train(load(root), strict=True),
-    pipeline.eval_batches(load(root), batch_size=60, image_size=8, strict=True),
+    pipeline.eval_batches(
+      load(root),
+      batch_size=60,
+      image_size=8,
+      reading=pipeline.Reading(strict=True),
+    ),
   ):
     with pytest.raises(errors.UserError, match='set strict to False') as caught:
       for k in range(3):

@@ -14,7 +14,11 @@ from nfnets.data import pipeline, sources
 if __name__ == '__main__':
   source = sources.load_source('folder:' + sys.argv[1], 'all')
   batches = pipeline.train_batches(
-    source, batch_size=4, image_size=8, seed=0, num_workers=2, num_threads=1
+    source,
+    batch_size=4,
+    image_size=8,
+    seed=0,
+    reading=pipeline.Reading(num_workers=2, num_threads=1),
   )
   iterator = batches.iterate()
   next(iterator)  # The second batch is the second worker's: both are running.

@@ -1,4 +1,4 @@
-"""Settings to parts: lengths, batch sizes, overrides, freezing."""
+"""Settings to parts: lengths, batch sizes, model, optimizer, freezing."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def test_lengths_come_from_epochs(config):
   'epochs, warmup, expected',
   [(0.01, 0.0, '0 steps of batch 64'), (2.0, 2.0, 'warm-up of 44 steps')],
 )
-def test_runs_without_steps_are_refused(config, epochs, warmup, expected):
+def test_runs_without_steps_are_errors(config, epochs, warmup, expected):
   config.train.batch_size = 64
   config.train.epochs = epochs
   config.optimizer.warmup_epochs = warmup
@@ -43,10 +43,10 @@ def test_runs_without_steps_are_refused(config, epochs, warmup, expected):
 
 @pytest.mark.parametrize(
   'size, accumulation, nearest',
-  [(6, 1, '4 or 8'), (20, 2, '16 or 24'), (3, 1, 'take 4')],
+  [(6, 1, '4 or 8'), (20, 2, '16 or 24'), (3, 1, 'use 4')],
 )
 def test_batch_sizes_that_do_not_divide(config, size, accumulation, nearest):
-  """On the four devices of the tests."""
+  """The tests have four devices."""
   config.train.batch_size = size
   config.train.accumulation = accumulation
   with pytest.raises(errors.UserError, match=nearest):
@@ -60,16 +60,16 @@ def test_the_learning_rate_grows_with_the_batch(config):
   assert build.make_schedule(config, length)(10) == pytest.approx(0.1)
 
 
-def test_overrides_reach_the_model_and_the_rest_stays(config):
+def test_settings_change_the_model_and_none_keeps_its_table(config):
   model = build.make_model(config, 10)
   assert model.config.width == 0.0625
   assert model.config.num_classes == 10
-  # Neither is among the overrides: as in the model's own table.
+  # None in the settings.
   assert model.config.drop_rate == 0.2
   assert model.config.alpha == 0.2
 
 
-def test_freezing_leaves_a_gradient_to_the_head_alone(config):
+def test_freezing_leaves_only_the_gradient_of_the_classifier(config):
   config.freeze = True
   model = build.make_training_model(config, build.make_model(config, 10))
   images = jnp.ones((2, 32, 32, 3))
@@ -86,3 +86,42 @@ def test_freezing_leaves_a_gradient_to_the_head_alone(config):
     if any(np.any(leaf) for leaf in leaves.values())
   }
   assert moving == {'NFNet/~/linear'}
+
+
+def shapes(model):
+  images = jnp.ones((1, 32, 32, 3))
+  return jax.eval_shape(model.init, jax.random.key(0), images)[0]
+
+
+@pytest.mark.parametrize(
+  'clipping, freeze, expected',
+  [
+    (0.01, False, 'AGC 0.01, weight decay 2e-05, momentum'),
+    (0.0, False, 'weight decay 2e-05, momentum'),
+    (0.01, True, 'nothing'),
+  ],
+)
+def test_the_summary_describes_the_optimizer(
+  config, clipping, freeze, expected
+):
+  config.optimizer.clipping = clipping
+  config.freeze = freeze
+  params = shapes(build.make_model(config, 10))
+  groups = {g.name: g for g in build.describe_groups(config, params)}
+  assert groups['frozen' if freeze else 'weights'].applies == expected
+
+
+def test_the_optimizer_does_what_the_settings_say(config):
+  """One step: clipped to 0.5, plus weight decay, Nesterov, learning rate."""
+  config.optimizer.clipping = 0.5
+  config.optimizer.clip_eps = 1e-3
+  config.optimizer.weight_decay = 0.1
+  optimizer = build.make_optimizer(config, lambda step: 0.2)
+  params = {'NFNet/~/conv': {'w': jnp.full((1, 1, 4, 1), 1.0)}}
+  grads = {'NFNet/~/conv': {'w': jnp.full((1, 1, 4, 1), 10.0)}}
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  # Clipping: |w| = 2, so |grad| = 1 and each element is 0.5; + 0.1 * 1 = 0.6;
+  # the first Nesterov step is 1.9 times that.
+  np.testing.assert_allclose(
+    updates['NFNet/~/conv']['w'], -0.2 * 1.9 * 0.6, rtol=1e-5
+  )

@@ -1,4 +1,4 @@
-"""The program as its users run it, in processes of their own."""
+"""The program as users run it, in separate processes."""
 
 import json
 import os
@@ -11,10 +11,13 @@ import time
 import pytest
 
 from nfnets import convert
+from nfnets.experiment import __main__ as entry
+from nfnets.experiment import train
+from nfnets.runtime import compilation
 from nfnets.training import manifest
 
-ROOT = pathlib.Path(__file__).parent.parent
-# Small and short, but through every room: two epochs of the digits.
+ROOT = pathlib.Path(__file__).parents[2]
+# Small and short, but complete: twelve steps on the digits.
 TINY = (
   '--config=experiments/digits.py',
   '--config.model.width=0.0625',
@@ -71,7 +74,7 @@ def trained(tmp_path_factory):
   return workdir, out, err
 
 
-def test_a_run_says_what_it_does_and_where_all_lies(trained):
+def test_a_run_prints_its_model_accuracy_and_paths(trained):
   workdir, out, err = trained
   assert err == ''
   assert 'held-out accuracy: ' in out
@@ -92,7 +95,7 @@ def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
   status, _, err = finish(*TINY, *wrong, f'--workdir={workdir}')
   assert status == 1
   assert '--config.model.se_ratio=0.5' in err and err.count('\n') == 1
-  # Other settings: nothing is there that they could spoil.
+  # With other settings: the failed start left no results.
   status, out, err = finish(
     *TINY, f'--config.init_from={path}', f'--workdir={workdir}'
   )
@@ -110,13 +113,13 @@ def test_metrics_file(trained):
   for name in ('train/agc_clipped', 'eval/ema_top1', 'images_per_second'):
     assert name in last
   assert 0 <= last['train/agc_clipped'] <= 1
-  # A share of the 360 held-out digits, each counted once.
+  # A fraction of the 360 held-out digits, each counted once.
   assert last['eval/top1'] * 360 == pytest.approx(
     round(last['eval/top1'] * 360), abs=1e-6
   )
 
 
-def test_the_same_command_again_has_nothing_to_do(trained):
+def test_rerunning_a_finished_run_changes_nothing(trained):
   workdir, _, _ = trained
   before = metrics(workdir)
   status, out, err = finish(*TINY, f'--workdir={workdir}')
@@ -129,11 +132,20 @@ def test_evaluation_of_a_checkpoint(trained):
   workdir, _, _ = trained
   status, out, err = finish(*TINY, f'--workdir={workdir}', '--mode=eval')
   assert status == 0, err
-  assert 'weights of step 12: top-1 ' in out
-  assert 'on 360 images of digits' in out
+  lines = out.splitlines()
+  last = {k: v for row in metrics(workdir) for k, v in row.items()}
+  for prefix, name in (('', 'weights'), ('ema_', 'averaged weights')):
+    top1, top5, loss = (
+      last[f'eval/{prefix}{key}'] for key in ('top1', 'top5', 'loss')
+    )
+    assert (
+      f'{name} of step 12: top-1 {top1:.2%}, top-5 {top5:.2%},'
+      f' loss {loss:.4f} on 360 images of digits (test)'
+    ) in lines
+  assert len(lines) == 2
 
 
-def test_another_config_is_refused(trained):
+def test_other_settings_are_an_error(trained):
   workdir, _, _ = trained
   status, _, err = finish(
     *TINY, '--config.optimizer.momentum=0.8', f'--workdir={workdir}'
@@ -146,7 +158,7 @@ def test_another_config_is_refused(trained):
 @pytest.mark.parametrize(
   'arguments, expected',
   [
-    (('--config.train.accumulation=5',), 'take 95 or 100'),
+    (('--config.train.accumulation=5',), 'use 95 or 100'),
     (('--config.dataset=imagenet2012',), 'imagenet2012'),
     (('--config.dataset=folder:/no/such/place',), '/no/such/place'),
     (('--config.model.name=nfnet_g0',), 'nfnet_g0'),
@@ -156,7 +168,7 @@ def test_another_config_is_refused(trained):
     (('--mode=eval', '--weights=/no/such/file'), '/no/such/file'),
   ],
 )
-def test_mistakes_end_at_once_in_one_line(tmp_path, arguments, expected):
+def test_errors_are_one_line_before_any_step(tmp_path, arguments, expected):
   status, out, err = finish(*TINY, f'--workdir={tmp_path}', *arguments)
   assert status in (1, 2)
   assert expected in err
@@ -165,12 +177,35 @@ def test_mistakes_end_at_once_in_one_line(tmp_path, arguments, expected):
   assert 'step' not in out
 
 
+def test_help_lists_the_variants_beside_the_config(tmp_path):
+  status, out, err = finish('--help')
+  assert (status, err) == (0, '')
+  assert 'experiments/nf_regnet.py: b0, b1, b2, b3, ' in out
+  (tmp_path / 'mine.py').write_text("VARIANTS = ('small', 'large')\n")
+  status, out, err = finish('--help', f'--config={tmp_path}/mine.py')
+  assert (status, err) == (0, '')
+  assert f'{tmp_path}/mine.py: small, large\n' in out
+  assert 'nf_regnet.py: ' not in out
+
+
+def test_the_default_workdir_contains_the_variant(monkeypatch):
+  seen = []
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(
+    train, 'train', lambda config, workdir: seen.append(workdir) or 0
+  )
+  monkeypatch.setattr(compilation, 'prepare', lambda: None)
+  for value in ('nf_regnet.py:b3', 'nf_regnet.py', 'nfnet_f0.py'):
+    monkeypatch.setattr(sys, 'argv', ['', f'--config=experiments/{value}'])
+    assert entry.main() == 0
+  names = ['nf_regnet_b3', 'nf_regnet_b0', 'nfnet_f0']
+  assert seen == [pathlib.Path('runs', name) for name in names]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('delay', [0.0, 0.05, 0.2])
-def test_killed_and_started_again_ends_with_the_same_bits(
-  trained, tmp_path, delay
-):
-  """kill -9 `delay` seconds after the first checkpoint begins to appear."""
+def test_a_killed_run_resumes_bit_for_bit(trained, tmp_path, delay):
+  """kill -9 comes `delay` seconds after the first checkpoint appears."""
   process = start(*TINY, f'--workdir={tmp_path}')
   while process.poll() is None and not any(
     (tmp_path / 'checkpoints').glob('4*')
@@ -191,14 +226,14 @@ def test_killed_and_started_again_ends_with_the_same_bits(
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_same_command_goes_on(trained, tmp_path):
+def test_sigterm_saves_a_checkpoint_and_the_run_resumes(trained, tmp_path):
   process = start(*TINY, f'--workdir={tmp_path}')
   while process.poll() is None and not (tmp_path / 'metrics.jsonl').exists():
     time.sleep(0.01)
   time.sleep(1)
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()
-  # Before the first step there is nothing to save: then the signal's own end.
+  # Before the first step there is nothing to save, and the signal ends it.
   assert process.returncode in (0, 143, -signal.SIGTERM), err
   assert 'Traceback' not in err
   status, _, err = finish(*TINY, f'--workdir={tmp_path}')

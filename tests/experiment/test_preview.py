@@ -1,4 +1,4 @@
-"""python -m nfnets.augment draws what a train step sees."""
+"""python -m nfnets.augment draws the images of a training step."""
 
 import sys
 
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nfnets.experiment import build, command_line
+from nfnets.experiment import build, command_line, inputs
 from nfnets.experiment import preview as entry
 
 CONFIG = [
@@ -29,10 +29,10 @@ def test_examples_are_those_of_the_step():
   assert images.shape == (8, 32, 32, 3)
   assert images.dtype == np.uint8
 
-  source = build.load_source(config, 'train')
+  source = inputs.load_source(config, 'train')
   model = build.make_model(config, source.num_classes)
-  preprocess = build.make_preprocess(config, model)
-  batch = build.train_batches(config, source, model, 2)[3]
+  preprocess = inputs.make_preprocess(config, model)
+  batch = inputs.train_batches(config, source, model, 2)[3]
   expected, labels = jax.jit(preprocess.apply)(
     jax.random.fold_in(jax.random.key(config.seed), 3),
     *(batch['image'], batch['label']),
@@ -44,7 +44,7 @@ def test_examples_are_those_of_the_step():
     assert str(np.argmax(label)) in caption
 
 
-def test_a_batch_may_have_fewer_examples(tmp_path, monkeypatch, capsys):
+def test_the_batch_size_limits_the_examples(tmp_path, monkeypatch, capsys):
   out = tmp_path / 'grid.png'
   monkeypatch.setattr(sys, 'argv', ['augment', f'--out={out}', *CONFIG])
   entry.main()
@@ -52,7 +52,7 @@ def test_a_batch_may_have_fewer_examples(tmp_path, monkeypatch, capsys):
   assert cv2.imread(str(out)).shape[2] == 3
 
 
-def test_captions_name_the_shares():
+def test_captions_contain_the_weight_of_each_class():
   names = ['tench', 'goose', 'crane']
   assert entry.caption(np.float32([0, 1, 0]), names) == 'goose'
   assert entry.caption(np.float32([0.62, 0, 0.38]), names) == (

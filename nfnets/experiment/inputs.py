@@ -1,0 +1,109 @@
+"""Builds data sources, batches and preprocessing from the settings.
+
+Training, evaluation and previews use these functions, so all of them see the
+same images.
+"""
+
+import jax
+import ml_collections
+
+from nfnets import models
+from nfnets.augment import preprocess as preprocess_lib
+from nfnets.data import batches, pipeline, sources
+from nfnets.data import source as source_lib
+
+
+def load_source(
+  config: ml_collections.ConfigDict, use: str
+) -> source_lib.Source:
+  """Opens a split of the data set.
+
+  Args:
+    config: the settings.
+    use: 'train' or 'eval'.
+  """
+  return sources.load_source(
+    config.dataset,
+    config.data[f'{use}_split'],
+    data_dir=config.data.data_dir or None,
+  )
+
+
+def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
+  """Returns the side of the training images in pixels."""
+  return config.data.image_size or model.config.train_size
+
+
+def train_batches(
+  config: ml_collections.ConfigDict,
+  source: source_lib.Source,
+  model: models.Model,
+  images_per_example: int,
+) -> batches.Batches:
+  """Builds this process's training batches; batch k belongs to step k.
+
+  Args:
+    config: the settings.
+    source: the training split.
+    model: the network, which may determine the image size.
+    images_per_example: raw images per augmented one, see `Preprocess`.
+  """
+  return pipeline.train_batches(
+    source,
+    batch_size=config.train.batch_size * images_per_example,
+    image_size=image_size(config, model),
+    seed=config.seed,
+    area_range=config.data.area_range,
+    aspect_range=config.data.aspect_range,
+    scaled_decoding=config.data.scaled_decoding,
+    reading=_reading(config),
+  )
+
+
+def eval_batches(
+  config: ml_collections.ConfigDict,
+  source: source_lib.Source,
+  model: models.Model,
+) -> batches.Batches:
+  """Builds this process's evaluation batches, each image exactly once."""
+  devices = jax.device_count()
+  return pipeline.eval_batches(
+    source,
+    # Rounded up to a multiple of the devices: padding is masked.
+    batch_size=-(-config.eval.batch_size // devices) * devices,
+    image_size=config.data.eval_size or model.config.test_size,
+    preset=config.data.eval_preset,
+    crop_pct=model.config.crop_pct,
+    crop_mode=model.config.crop_mode,
+    reading=_reading(config),
+  )
+
+
+def _reading(config: ml_collections.ConfigDict) -> pipeline.Reading:
+  return pipeline.Reading(
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    num_threads=config.data.num_threads or None,
+    num_workers=config.data.num_workers,
+    strict=config.data.strict,
+    max_unreadable_share=config.data.max_unreadable_share,
+  )
+
+
+def make_preprocess(
+  config: ml_collections.ConfigDict, model: models.Model
+) -> preprocess_lib.Preprocess:
+  """Builds the function that augments and normalizes a training batch."""
+  augment = config.augment
+  layers = augment.randaugment_layers
+  return preprocess_lib.make_preprocess(
+    num_classes=model.config.num_classes,
+    mean=model.config.mean,
+    std=model.config.std,
+    flip=augment.flip,
+    randaugment=(layers, augment.randaugment_magnitude) if layers else None,
+    mixup_alpha=augment.mixup_alpha or None,
+    cutmix_alpha=augment.cutmix_alpha or None,
+    augment_before_mix=augment.augment_before_mix,
+    reference_quirks=augment.reference_quirks,
+  )

@@ -1,0 +1,115 @@
+"""--mode=eval, in process: the printed accuracy is that of the weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfnets import errors, weights
+from nfnets.experiment import build, evaluate, inputs
+from nfnets.experiment import config as config_lib
+from nfnets.training import checkpoint
+from nfnets.training import state as state_lib
+
+MODEL = 'nf_resnet50'
+NARROW = {'width': 0.0625, 'depth': (1, 1, 1, 1)}
+
+
+class CountedSource:
+  """A source that records the examples that are read."""
+
+  def __init__(self, source):
+    self.source = source
+    self.read = []
+
+  def __getattr__(self, name):
+    return getattr(self.source, name)
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, index):
+    self.read.append(index)
+    return self.source[index]
+
+
+@pytest.fixture
+def config():
+  config = config_lib.base()
+  config.dataset = 'digits'
+  config.model.name = MODEL
+  config.model.update(NARROW)
+  config.data.image_size = config.data.eval_size = 32
+  config.data.eval_preset = 'timm'
+  config.eval.batch_size = 100
+  config.train.ema_decay = 0.9
+  return config
+
+
+@pytest.fixture
+def model(config):
+  return build.make_model(config, 10)
+
+
+def random_params(model, seed):
+  images = jnp.zeros((1, 32, 32, 3))
+  shapes, _ = jax.eval_shape(model.init, jax.random.key(0), images)
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes
+  )
+
+
+def line(config, model, params, name):
+  """What is to be printed, computed with the model as it is, in one batch."""
+  source = inputs.load_source(config, 'eval')
+  config = config.copy_and_resolve_references()
+  config.eval.batch_size = 360
+  batch = inputs.eval_batches(config, source, model)[0]
+  images = (batch['image'] / 255 - model.config.mean) / model.config.std
+  (logits, _), _ = jax.jit(model.apply, static_argnums=4)(
+    params, {}, None, images.astype(np.float32), False
+  )
+  logits = np.asarray(logits, np.float64)
+  ranks = np.argsort(-logits, -1)
+  right = ranks == batch['label'][:, None]
+  log_sum = np.log(np.sum(np.exp(logits), -1))
+  loss = log_sum - logits[np.arange(360), batch['label']]
+  return (
+    f'{name}: top-1 {right[:, 0].mean():.2%},'
+    f' top-5 {right[:, :5].any(-1).mean():.2%}, loss {loss.mean():.4f}'
+    ' on 360 images of digits (test)'
+  )
+
+
+def test_a_weights_file(config, model, tmp_path, capsys):
+  path = str(tmp_path / 'net.safetensors')
+  params = random_params(model, 0)
+  weights.save(path, params, {}, MODEL, num_classes=10, **NARROW)
+  assert evaluate.evaluate(config, tmp_path / 'no run', path) == 0
+  expected = line(config, model, params, path)
+  assert capsys.readouterr().out.splitlines() == [expected]
+
+
+def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
+  config, model, tmp_path, capsys, monkeypatch
+):
+  params, average = random_params(model, 0), random_params(model, 1)
+  state = state_lib.TrainState(params, {}, (), average, {}, jnp.int32(7))
+  saver = checkpoint.Checkpointer(tmp_path / 'checkpoints')
+  saver.save(7, state)
+  saver.close()
+  source = CountedSource(inputs.load_source(config, 'eval'))
+  with monkeypatch.context() as patch:
+    patch.setattr(inputs, 'load_source', lambda *_: source)
+    assert evaluate.evaluate(config, tmp_path, None) == 0
+  assert sorted(source.read) == list(range(360))
+  assert capsys.readouterr().out.splitlines() == [
+    line(config, model, params, 'weights of step 7'),
+    line(config, model, average, 'averaged weights of step 7'),
+  ]
+
+
+def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
+  with pytest.raises(errors.UserError, match='no checkpoint'):
+    evaluate.evaluate(config, tmp_path, None)

@@ -1,0 +1,130 @@
+"""What a run checks before training and prints at its ends.
+
+Whole runs are in test_main.py.
+"""
+
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from nfnets import errors
+from nfnets.experiment import build, inputs, train
+from nfnets.experiment import config as config_lib
+from nfnets.training import checkpoint, loop
+
+
+@pytest.fixture
+def config():
+  config = config_lib.base()
+  config.dataset = 'digits'
+  config.model.name = 'nf_resnet50'
+  config.model.width = 0.0625
+  config.model.depth = (1, 1, 1, 1)
+  config.data.image_size = 32
+  return config
+
+
+def test_a_claimed_workdir_contains_the_settings(config, tmp_path):
+  with train._claimed(config, tmp_path):
+    settings = json.loads((tmp_path / 'config.json').read_text())
+  assert settings == config_lib.flatten(config)
+
+
+def test_settings_may_change_only_until_there_are_results(config, tmp_path):
+  with train._claimed(config, tmp_path):
+    pass
+  config.seed = 1
+  with train._claimed(config, tmp_path):
+    pass
+  (tmp_path / 'metrics.jsonl').touch()
+  config.seed = 2
+  with pytest.raises(errors.UserError, match='seed: 1 -> 2'):
+    with train._claimed(config, tmp_path):
+      pass
+  config.seed = 1
+  config.log.every_steps = 7
+  with train._claimed(config, tmp_path):
+    pass
+
+
+def test_a_damaged_config_file_is_an_error(config, tmp_path):
+  (tmp_path / 'config.json').write_text('{')
+  (tmp_path / 'metrics.jsonl').touch()
+  with pytest.raises(errors.UserError, match='config.json is not valid JSON'):
+    with train._claimed(config, tmp_path):
+      pass
+
+
+@pytest.mark.parametrize(
+  'classes, expected',
+  [(('a', 'c'), 'differ in b, c'), (('b', 'a'), 'differ in their order')],
+)
+def test_both_splits_have_the_same_classes(
+  config, monkeypatch, classes, expected
+):
+  names = {'train': ('a', 'b'), 'eval': classes}
+  monkeypatch.setattr(
+    inputs,
+    'load_source',
+    lambda config, use: types.SimpleNamespace(
+      split=use, class_names=names[use], num_classes=2
+    ),
+  )
+  with pytest.raises(errors.UserError, match=expected):
+    train._load_sources(config)
+
+
+def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
+  config.train.ema_decay = 0.9
+  model = build.make_model(config, 10)
+  optimizer = build.make_optimizer(config, lambda step: 0.1)
+  saver = checkpoint.Checkpointer(tmp_path)
+  state, step, metrics = train._start_state(config, model, optimizer, saver)
+  assert (step, metrics) == (0, {})
+  assert state.ema_params.keys() == state.params.keys()
+  state = jax.device_get(state)
+  later = state._replace(
+    params=jax.tree.map(lambda x: x + 1, state.params), step=np.int32(5)
+  )
+  saver.save(5, later, {'eval/top1': 0.5})
+  saver.close()
+  saver = checkpoint.Checkpointer(tmp_path)
+  resumed, step, metrics = train._start_state(config, model, optimizer, saver)
+  assert (step, metrics) == (5, {'eval/top1': 0.5})
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), later)
+
+
+def test_the_summary_contains_the_step_of_a_resumed_run(config):
+  model = build.make_model(config, 10)
+  first, resumed = (train._summary(config, model, step) for step in (0, 8))
+  assert resumed == f'{first}\nresuming from step 8'
+  count = sum(
+    x.size
+    for x in jax.tree.leaves(
+      jax.eval_shape(
+        model.init, jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3))
+      )[0]
+    )
+  )
+  assert f'nf_resnet50: {count:,} parameters' in first
+
+
+@pytest.mark.parametrize(
+  'status, first',
+  [
+    (143, 'stopped at step 9: rerun the command to resume'),
+    (0, 'held-out accuracy: 75.00%'),
+  ],
+)
+def test_the_ending_contains_accuracy_and_paths(tmp_path, status, first):
+  outcome = loop.Outcome(None, 9, {'eval/top1': 0.75}, status)
+  lines = train._ending(outcome, tmp_path).splitlines()
+  assert lines == [
+    first,
+    f'checkpoint:  {tmp_path}/checkpoints/9',
+    f'metrics:     {tmp_path}/metrics.jsonl',
+    f'TensorBoard: {tmp_path}/tensorboard',
+  ]
