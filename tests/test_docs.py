@@ -261,7 +261,7 @@ def test_every_command_has_a_group():
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name_of)
-def test_fences_name_their_language(page):
+def test_fences_have_a_known_language(page):
   assert page.read_text().count('```') == 2 * sum(
     len(documents.fences(page, language)) for language in documents.LANGUAGES
   )
@@ -273,7 +273,7 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize('page', [*PAGES, ROOT / 'CHANGELOG.md'], ids=name_of)
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
   for link in documents.links(page):
     target, _, anchor = link.partition('#')
     if not target.startswith('http'):
