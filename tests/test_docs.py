@@ -297,12 +297,14 @@ def test_variants_exist():
 
 
 def test_names_exist():
-  for name in SPANS:
-    if re.fullmatch(r'nfnets(\.\w+)+', name):
-      parts = name.split('.')
-      owner = importlib.import_module('.'.join(parts[:-1]))
-      if not hasattr(owner, parts[-1]):
-        importlib.import_module(name)
+  named = re.compile(
+    r'(?:nfnets\.|(?=(?:errors|models|weights)\.))(\w+(?:\.\w+)*)(?:\(\))?'
+  )
+  for span in SPANS:
+    if match := named.fullmatch(span):
+      owner, _, name = f'nfnets.{match[1]}'.rpartition('.')
+      if not hasattr(importlib.import_module(owner), name):
+        importlib.import_module(f'{owner}.{name}')
 
 
 def test_options_exist():
