@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Sets up an environment beside this file, then trains or tests in it.
+# Sets up an environment next to this file, then trains or tests in it.
 #
-#   ./run.sh [OPTIONS]        trains experiments/digits.py; OPTIONS go to
+#   ./run.sh [OPTIONS]        train experiments/digits.py; OPTIONS are passed to
 #                             python -m nfnets.experiment
-#   ./run.sh test [OPTIONS]   runs the test suite; OPTIONS go to pytest
-#   ./run.sh setup            sets up only
+#   ./run.sh test [OPTIONS]   run the test suite; OPTIONS are passed to pytest
+#   ./run.sh setup            set up only
 #
-# PYTHON            the Python that makes the environment (3.11 or newer)
-# NFNETS_VENV       where the environment is (default: .venv beside this file)
-# NFNETS_PLATFORM   cpu, cuda12, cuda13 or tpu (default: what is found)
+# PYTHON            the Python that creates the environment (3.11 or newer)
+# NFNETS_VENV       the environment's folder (default: .venv next to this file)
+# NFNETS_PLATFORM   cpu, cuda12, cuda13 or tpu (default: detected)
 
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 venv=${NFNETS_VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$PWD/$venv
-# Only an environment with this file in it was made here and may be removed.
+# An environment without this file was not created here and is never removed.
 marker=$venv/.made-by-run-sh
 stamps=$venv/.installed
 
@@ -59,8 +59,8 @@ train() {
       --config | --config=*) defaults=() ;;
     esac
   done
-  # The caller's folder stays the current one, for the paths in the options;
-  # with -P nothing in it is imported.
+  # Stays in the current folder, so that relative paths in the options work; -P
+  # keeps Python from importing modules from it.
   export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
   exec "$venv/bin/python" -P -m nfnets.experiment \
     ${defaults[@]+"${defaults[@]}"} "$@"
@@ -75,14 +75,15 @@ set_up() {
   esac
 }
 
-# Prints what jax is installed for: as named, as before, or as found.
+# Prints the platform to install jax for: the requested one, the one installed
+# before, or the one detected.
 find_platform() {
   local cuda=''
   if [[ -n ${NFNETS_PLATFORM:-} ]]; then
     case $NFNETS_PLATFORM in
       cpu | cuda12 | cuda13 | tpu) echo "$NFNETS_PLATFORM" ;;
       *) fail "NFNETS_PLATFORM is '$NFNETS_PLATFORM';\
- it can be cpu, cuda12, cuda13 or tpu" ;;
+ it must be cpu, cuda12, cuda13 or tpu" ;;
     esac
     return
   fi
@@ -108,16 +109,16 @@ find_platform() {
   fi
 }
 
-# Makes the environment, unless there is one that serves.
+# Creates the environment unless a usable one exists.
 make_environment() {
   local python
-  ! serves || return 0
+  ! is_usable || return 0
   if [[ -e $venv && ! -e $marker && -n $(ls -A -- "$venv") ]]; then
-    fail "$venv cannot be used and was not made by run.sh;\
- remove it or name another folder with NFNETS_VENV"
+    fail "$venv cannot be used and was not created by run.sh;\
+ remove it or set NFNETS_VENV to another folder"
   fi
   python=$(find_python)
-  echo "Making $venv with Python $(version "$python")" >&2
+  echo "Creating $venv with Python $(version "$python")" >&2
   rm -rf -- "$venv"
   mkdir -p -- "$stamps"
   touch -- "$marker"
@@ -125,8 +126,8 @@ make_environment() {
   echo "$platform" > "$stamps/platform"
 }
 
-# Whether the environment is whole, for this platform and for this PYTHON.
-serves() {
+# Succeeds if the environment works and fits this platform and this PYTHON.
+is_usable() {
   new_enough "$venv/bin/python" || return 1
   "$venv/bin/python" -m pip --version > /dev/null 2>&1 || return 1
   if [[ -e $marker ]]; then
@@ -136,7 +137,7 @@ serves() {
   [[ -z ${PYTHON:-} || $(version "$PYTHON") == $(version "$venv/bin/python") ]]
 }
 
-# Prints the Python to make the environment with.
+# Prints the Python to create the environment with.
 find_python() {
   local name old='' bare=''
   local names=(python3.13 python3.12 python3.11 python3)
@@ -156,13 +157,13 @@ find_python() {
   if [[ -n $bare ]]; then
     fail "$bare has no venv module; install it (Debian, Ubuntu:\
  apt install python$(version "$bare" | cut -d. -f1,2)-venv)\
- or name another Python with PYTHON=/path/to/python"
+ or choose another Python with PYTHON=/path/to/python"
   fi
   fail "Python 3.11 or newer is needed, but ${old:-${names[*]} cannot be run};\
- install it or name it with PYTHON=/path/to/python"
+ install it or set PYTHON=/path/to/python"
 }
 
-# Prints the version of the Python $1; nothing where it cannot be run.
+# Prints the version of the Python $1, or nothing if it cannot be run.
 version() {
   "$1" -c 'import platform; print(platform.python_version())' 2> /dev/null \
     || true
@@ -173,18 +174,18 @@ new_enough() {
 }
 
 # install STAMP FILE [PACKAGE...]: installs the requirements in FILE once. The
-# stamp comes last, so that what was interrupted is done again.
+# stamp is written last, so an interrupted installation is repeated.
 install() {
   local stamp=$stamps/$1 want
   want=$(cat -- "$root/requirements.txt" "$root/$2" | cksum)
   if [[ -s $stamp && $(< "$stamp") == "$want" ]]; then
     return
   fi
-  echo "Installing $2 for $platform; this takes some minutes, once" >&2
+  echo "Installing $2 for $platform; this takes a few minutes, once" >&2
   rm -f -- "$stamp"
   "$venv/bin/python" -m pip -qq --disable-pip-version-check --no-input \
     install -r "$root/$2" "${@:3}" \
-    || fail "$2 could not be installed; the same command tries again"
+    || fail "$2 could not be installed; rerun the command to try again"
   mkdir -p -- "$stamps"
   echo "$want" > "$stamp"
 }

@@ -1,4 +1,4 @@
-"""run.sh with stand-ins for Python and nvidia-smi: nothing is installed."""
+"""Runs run.sh with stand-ins for Python and nvidia-smi; installs nothing."""
 
 import pathlib
 import shutil
@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ('python3.13', 'python3.12', 'python3.11', 'python3')
 
-# Answers run.sh's questions and writes down what it is asked to install.
+# Answers run.sh's questions and records what it would install.
 FAKE_PYTHON = """#!/usr/bin/env bash
 version=$(cat "$0.version")
 case "$*" in
@@ -75,7 +75,7 @@ class Checkout:
     )
 
   def installed(self) -> list[str]:
-    """What pip was asked for so far, a line per call."""
+    """Returns the arguments of the calls of pip so far."""
     return self.log.read_text().splitlines() if self.log.exists() else []
 
 
@@ -108,7 +108,7 @@ def test_new_requirements_are_installed(checkout):
   assert len(checkout.installed()) == 2
 
 
-def test_a_failed_installation_is_tried_again(checkout):
+def test_a_failed_installation_is_retried(checkout):
   failed = checkout.run('setup', PIP_STATUS='1')
   assert failed.returncode == 1
   assert failed.stderr.splitlines()[-1].startswith('error: requirements.txt')
@@ -116,14 +116,14 @@ def test_a_failed_installation_is_tried_again(checkout):
   assert len(checkout.installed()) == 2
 
 
-def test_a_broken_environment_is_made_again(checkout):
+def test_a_broken_environment_is_recreated(checkout):
   checkout.run('setup')
   (checkout.root / '.venv/bin/python').unlink()
   assert checkout.run('setup').returncode == 0
   assert len(checkout.installed()) == 2
 
 
-def test_another_python_or_platform_makes_the_environment_again(checkout):
+def test_another_python_or_platform_recreates_the_environment(checkout):
   checkout.run('setup')
   checkout.python('other', '3.13.0')
   checkout.run('setup', PYTHON='other')
@@ -133,7 +133,7 @@ def test_another_python_or_platform_makes_the_environment_again(checkout):
   assert len(checkout.installed()) == 3
 
 
-def test_a_folder_that_is_not_its_own_is_left_alone(checkout):
+def test_a_folder_it_did_not_create_is_left_alone(checkout):
   precious = checkout.elsewhere / 'home' / 'thesis.tex'
   precious.parent.mkdir()
   precious.touch()
@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_its_own_is_left_alone(checkout):
 
 
 @pytest.mark.parametrize('platform', ['cuda12', 'cuda13', 'tpu'])
-def test_a_named_platform_adds_its_jax(checkout, platform):
+def test_a_chosen_platform_adds_its_jax(checkout, platform):
   checkout.run('setup', NFNETS_PLATFORM=platform)
   assert checkout.installed()[0].endswith(f'requirements.txt jax[{platform}]')
 
@@ -151,7 +151,7 @@ def test_a_named_platform_adds_its_jax(checkout, platform):
 @pytest.mark.parametrize(
   'version, extra', [('12.4', ' jax[cuda12]'), ('13.0', ' jax[cuda13]')]
 )
-def test_the_driver_tells_the_cuda_version(checkout, version, extra):
+def test_the_driver_determines_the_cuda_version(checkout, version, extra):
   checkout.add(
     'nvidia-smi', f'echo "| Driver Version: 570.1  CUDA Version: {version} |"'
   )
@@ -162,30 +162,30 @@ def test_the_driver_tells_the_cuda_version(checkout, version, extra):
   assert len(checkout.installed()) == 1
 
 
-def test_an_unknown_platform_is_one_line(checkout):
+def test_an_unknown_platform_is_an_error_of_one_line(checkout):
   result = checkout.run(NFNETS_PLATFORM='rocm')
   assert_fails(result, "'rocm'", 'cpu, cuda12, cuda13 or tpu')
   assert not checkout.installed()
 
 
-def test_a_python_that_is_too_old_is_one_line(checkout):
+def test_an_old_python_is_an_error_of_one_line(checkout):
   for name in NAMES:
     checkout.python(name, '3.9.18')
   assert_fails(checkout.run('setup'), '3.11 or newer', 'python3 is 3.9.18')
 
 
-def test_no_python_is_one_line(checkout):
+def test_a_missing_python_is_an_error_of_one_line(checkout):
   result = checkout.run('setup', PYTHON='/no/such/python')
   assert_fails(result, '3.11 or newer', '/no/such/python', 'PYTHON=')
 
 
-def test_a_missing_venv_module_is_one_line(checkout):
+def test_a_missing_venv_module_is_an_error_of_one_line(checkout):
   for name in NAMES:
     checkout.python(name, '3.12.1', bare=True)
   assert_fails(checkout.run('setup'), 'python3.13', 'apt', 'python3.12-venv')
 
 
-def test_the_first_python_that_serves_is_taken(checkout):
+def test_the_first_usable_python_is_used(checkout):
   checkout.add('python3.13', 'exit 127')
   checkout.python('python3.12', '3.12.1', bare=True)
   checkout.python('python3.11', '3.11.7')
@@ -211,7 +211,7 @@ def test_another_config_replaces_the_defaults(checkout):
   )
 
 
-def test_tests_get_their_tools_and_options(checkout):
+def test_testing_installs_the_tools_and_passes_options_on(checkout):
   result = checkout.run('test', '-m', 'slow', 'tests/my file.py')
   assert result.stdout == (
     f'in {checkout.root}: -m pytest -n 2 -m slow tests/my file.py\n'
@@ -222,13 +222,13 @@ def test_tests_get_their_tools_and_options(checkout):
   ]
 
 
-def test_an_unknown_command_is_one_line(checkout):
+def test_an_unknown_command_is_an_error_of_one_line(checkout):
   assert_fails(checkout.run('tset'), "'tset'", '--help', status=2)
   assert_fails(checkout.run('setup', '--fast'), "'--fast'", status=2)
   assert not checkout.installed()
 
 
-def test_help_names_commands_and_variables(checkout):
+def test_help_lists_commands_and_variables(checkout):
   result = checkout.run('--help')
   assert result.returncode == 0
   for word in ('test', 'setup', 'PYTHON', 'NFNETS_VENV', 'NFNETS_PLATFORM'):
