@@ -10,46 +10,12 @@ COVERED_BY = {
   'augment/__main__.py': (
     'test_imports.py::test_help_is_printed_before_jax_is_loaded'
   ),
-  'augment/edits.py': 'augment/test_ops.py',
-  'benchmark/__main__.py': 'benchmark/test_report.py',
-  'benchmark/input_peers.py': 'benchmark/test_input.py',
-  'benchmark/programs.py': 'benchmark/test_report.py',
-  'benchmark/timm_peer.py': 'benchmark/test_report.py',
-  'data/digits/digits_dataset_builder.py': 'data/digits/test_digits.py',
-  'data/digits/preparation.py': 'data/digits/test_digits.py',
-  'data/source.py': 'data/test_folder_source.py',
-  'data/sources.py': 'data/test_prepared.py',
   'errors.py': 'test_cli.py',
-  'experiment/command_line.py': 'test_cli.py',
-  'experiment/evaluate.py': (
-    'experiment/test_main.py::test_evaluation_of_a_checkpoint'
-  ),
-  'experiment/recipes.py': 'experiment/test_config.py::test_published_lengths',
-  'experiment/train.py': 'experiment/test_main.py',
-  'inference.py': 'test_predict.py',
-  'layers/convolution/cpu.py': 'layers/convolution/test_dispatch.py',
-  'layers/convolution/standardization.py': 'layers/test_ws_conv.py',
-  'layers/plain_conv.py': 'models/test_folding.py',
-  'models/catalogue.py': 'models/test_main.py',
-  'models/config.py': 'models/test_registry.py',
-  'training/checkpoint_files.py': 'training/test_checkpoint.py',
-  'training/interruption.py': 'training/test_loop.py',
-  'weights/agreement.py': 'weights/test_loading.py',
-  'weights/class_names.py': 'weights/test_loading.py',
-  'weights/deepmind.py': 'weights/test_loading.py::test_pickles_of_haiku',
-  'weights/hub.py': 'weights/test_loading.py::test_directory_and_hub',
-  'weights/metadata.py': 'weights/test_loading.py',
-  'weights/pickle_types.py': 'weights/test_safe_pickle.py',
-  'weights/saving.py': 'weights/test_loading.py',
-  'weights/sources.py': 'weights/test_loading.py',
-  'weights/timm_names.py': 'weights/test_timm.py::test_names_both_ways',
-  'weights/tree.py': 'weights/test_loading.py',
-  'xla.py': 'optim/test_agc.py',
+  'models/types.py': 'test_style.py::test_mypy',
 }
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
-  'data/digits/test_digits.py': 'the digits, from preparation to reading',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_three_steps.py': "optimizer steps against the reference's",
   'test_docs.py': 'commands and snippets of README and docs',
@@ -60,6 +26,7 @@ OTHERS = {
   'test_style.py': 'style of the source and the prose',
   'training/test_f0.py': 'train steps of F0 itself',
   'training/test_kill.py': 'runs that are killed and resumed',
+  'training/test_old_checkpoint.py': 'a checkpoint of an earlier version',
 }
 
 
