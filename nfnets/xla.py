@@ -56,7 +56,7 @@ def materialize(tree: T) -> T:
 
 def map_alike(
   function: Callable[..., jax.Array], *columns: Sequence[jax.Array]
-) -> list[jax.Array]:
+) -> tuple[list[jax.Array], list[jax.Array]]:
   """Computes `[function(*row) for row in zip(*columns)]`, equal rows together.
 
   A network has thousands of scalars and vectors, in a few shapes. Rows of equal
@@ -71,7 +71,8 @@ def map_alike(
     *columns: the arguments of `function`, lists of equal length.
 
   Returns:
-    One result per row, in order.
+    One result per row, in order; and the same results as a few stacks, which a
+    reduction over all of them should read.
   """
   rows = list(zip(*columns, strict=True))
   groups: dict[Hashable, list[int]] = {}
@@ -81,13 +82,12 @@ def map_alike(
     groups.setdefault(key, []).append(i)
   mapped = jax.jit(jax.vmap(function))
   results: dict[int, jax.Array] = {}
+  stacks: list[jax.Array] = []
   for members in groups.values():
-    stacks = [
-      jnp.stack(x) for x in zip(*(rows[i] for i in members), strict=True)
-    ]
-    stacked = mapped(*stacks)
-    results |= {i: _row(stacked, k) for k, i in enumerate(members)}
-  return [results[i] for i in range(len(rows))]
+    arguments = zip(*(rows[i] for i in members), strict=True)
+    stacks.append(mapped(*map(jnp.stack, arguments)))
+    results |= {i: _row(stacks[-1], k) for k, i in enumerate(members)}
+  return [results[i] for i in range(len(rows))], stacks
 
 
 def _row(stacked: jax.Array, index: int) -> jax.Array:

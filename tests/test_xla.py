@@ -43,7 +43,7 @@ def test_map_alike_equals_the_loop(shapes, dtypes):
     def function(x, y):
       return (x * jnp.sum(y)).astype(x.dtype) * factor.astype(x.dtype)
 
-    return xla.map_alike(function, *rows), [
+    return xla.map_alike(function, *rows)[0], [
       function(x, y) for x, y in zip(*rows, strict=True)
     ]
 
@@ -61,7 +61,9 @@ def test_map_alike_equals_the_loop(shapes, dtypes):
 
 def test_map_alike_may_change_shapes():
   xs = arrays()
-  sums = xla.map_alike(lambda x: jnp.sum(x)[None], xs)
+  sums, stacks = xla.map_alike(lambda x: jnp.sum(x)[None], xs)
+  every = np.concatenate([np.ravel(stack) for stack in stacks])
+  np.testing.assert_array_equal(np.sort(every), np.sort(np.ravel(sums)))
   for x, total in zip(xs, sums, strict=True):
     np.testing.assert_allclose(
       total, [np.sum(x)], rtol=helpers.RTOL_REDUCTION, atol=1e-6
@@ -170,7 +172,7 @@ def test_blocks_that_differ_in_an_opaque_constant_share_kernels():
 
 def test_small_rows_are_mapped_over_by_one_operation():
   def sums(xs):
-    return xla.map_alike(lambda x: jnp.sum(x), xs)
+    return xla.map_alike(lambda x: jnp.sum(x), xs)[0]
 
   assert compiled(sums, [jnp.ones(8)] * 20).count(' reduce(') == 1
 
@@ -179,7 +181,9 @@ def test_small_rows_are_mapped_over_by_one_operation():
 def test_mapping_over_more_equal_leaves_compiles_no_more_kernels(shape):
   def kernels(count):
     def scaled(xs):
-      return [2 * x for x in xla.map_alike(lambda x: x / (1 + jnp.sum(x)), xs)]
+      return [
+        2 * x for x in xla.map_alike(lambda x: x / (1 + jnp.sum(x)), xs)[0]
+      ]
 
     return helpers.distinct_kernels(
       jax.jit(scaled).lower([jnp.ones(shape)] * count)

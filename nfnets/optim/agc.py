@@ -136,14 +136,14 @@ def adaptive_grad_clip(
     if not chosen:
       return updates, init_fn(params)
     with jax.named_scope('agc'):
-      scales = xla.map_alike(
+      scales, stacks = xla.map_alike(
         functools.partial(clip_scale, clipping=clipping, eps=eps),
         [grads[i] for i in chosen],
         [weights[i] for i in chosen],
       )
       for i, scale in zip(chosen, scales, strict=True):
         grads[i] = (grads[i] * scale).astype(grads[i].dtype)
-      units = jnp.concatenate([scale.ravel() for scale in scales])
+      units = jnp.concatenate([stack.ravel() for stack in stacks])
       clipped = jnp.mean(units < 1, dtype=jnp.float32)
     return treedef.unflatten(grads), AdaptiveGradClipState(clipped)
 
