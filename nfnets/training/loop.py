@@ -28,8 +28,8 @@ class Outcome(NamedTuple):
     state: the state after the last step.
     step: the number of the last step.
     metrics: evaluation metrics at this step; {} if it was not evaluated.
-    exit_status: 0, or 143 after SIGTERM and 130 after Ctrl-C, after a
-      checkpoint was saved.
+    exit_status: 0; or, once a checkpoint was saved, 143 after SIGTERM and 130
+      after Ctrl-C.
   """
 
   state: state_lib.TrainState
@@ -66,8 +66,8 @@ def train(
     train_step: from `step.make_train_step`.
     batches: the pipeline; step k + 1 uses batch k.
     evaluate: from `evaluate.make_evaluation`.
-    checkpointer: its `restore_latest` has been called.
-    reporter: opened at the step of `state`.
+    checkpointer: `restore_latest` must have been called.
+    reporter: opened with `start_step` equal to `state.step`.
     total_steps: number of steps of the whole run.
     log_every: steps between two lines of training metrics.
     eval_every: steps between two evaluations. The last step is evaluated too.
