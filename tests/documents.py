@@ -13,8 +13,7 @@ import pytest
 from nfnets.experiment import command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = ROOT / 'README.md'
-PAGES = [README, *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 _FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 LANGUAGES = {'sh', 'console', 'python', 'text'}
@@ -23,11 +22,6 @@ LANGUAGES = {'sh', 'console', 'python', 'text'}
 _MAINS = {'nfnets.augment': 'nfnets.experiment.preview'}
 # Programs that read --config and --config.key=value besides their options.
 _CONFIGURED = {'nfnets.experiment', 'nfnets.augment', 'nfnets.ablation'}
-
-
-def languages(page: pathlib.Path) -> set[str]:
-  """The languages of a page's fenced blocks."""
-  return {language for language, _ in _FENCE.findall(page.read_text())}
 
 
 def fences(page: pathlib.Path, language: str) -> list[str]:

@@ -21,7 +21,6 @@ from nfnets.training import checkpoint
 from tests import documents
 
 ROOT, PAGES = documents.ROOT, documents.PAGES
-MAX_README_LINES = 200
 
 # The smallest network with published weights stands in for the large ones.
 SMALL = 'test_nfnet'
@@ -52,6 +51,7 @@ FINE_TUNING = (
   '--config.data.eval_size=32',
   '--config.data.eval_preset=timm',
   '--config.train.batch_size=2',
+  '--config.train.dtype=float32',
   '--config.eval.batch_size=4',
   '--config.train.steps=1',
   '--config.optimizer.warmup_epochs=0',
@@ -265,11 +265,6 @@ def test_fences_have_a_known_language(page):
   assert page.read_text().count('```') == 2 * sum(
     len(documents.fences(page, language)) for language in documents.LANGUAGES
   )
-
-
-def test_the_readme_is_short():
-  lines = documents.README.read_text().splitlines()
-  assert len(lines) <= MAX_README_LINES
 
 
 @pytest.mark.parametrize('page', [*PAGES, ROOT / 'CHANGELOG.md'], ids=name_of)

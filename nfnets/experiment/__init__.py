@@ -1,1 +1,1 @@
-"""Settings to a trained network."""
+"""Experiments: from settings to a trained and evaluated network."""
