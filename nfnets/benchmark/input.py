@@ -21,7 +21,7 @@ import numpy as np
 
 from nfnets import errors
 from nfnets.benchmark import input_peers
-from nfnets.data import crops, images, pipeline, places, sources
+from nfnets.data import crops, images, pipeline, positions, sources
 from nfnets.data import source as source_lib
 from nfnets.runtime import cores
 
@@ -218,7 +218,7 @@ def _bare_seconds(
 ) -> float:
   """Times decoding, cropping and resizing alone, on one thread from memory."""
   files = [source[i]['image'] for i in range(len(source))]
-  draws = places.crop_draws(0, 0, len(files))
+  draws = positions.crop_draws(0, 0, len(files))
   out = np.empty((image_size, image_size, 3), np.uint8)
   start = time.perf_counter()
   for i in range(count):

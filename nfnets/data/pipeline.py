@@ -1,7 +1,7 @@
 """Sources to batches: batch k is a pure function of (seed, k).
 
 Threads, worker processes, hosts and the step at which a run resumes do not
-change batch k; `places` explains how.
+change batch k; `positions` explains how.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
-  places,
   pool,
+  positions,
   presets,
   unreadable,
 )
@@ -101,7 +101,7 @@ class _TrainBatch:
     source, rows = self.slice.source, self.slice.rows
     first = self.slice.first(number)
     indices = self._indices(first)
-    draws = places.crop_draws(self.seed, first, rows)
+    draws = positions.crop_draws(self.seed, first, rows)
     batch = self.slice.blank()
 
     def fill(row: int) -> list[unreadable.Unreadable]:
@@ -129,7 +129,7 @@ class _TrainBatch:
     length = len(self.slice.source)
     epochs, indices = np.divmod(first + np.arange(self.slice.rows), length)
     return [
-      int(places.epoch_order(self.seed, epoch, length)[index])
+      int(positions.epoch_order(self.seed, epoch, length)[index])
       for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True)
     ]
 

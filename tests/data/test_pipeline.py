@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.data import pipeline, places, sources
+from nfnets.data import pipeline, positions, sources
 from tests.data import pictures
 
 KEYS = ('image', 'label', 'mask')
@@ -122,7 +122,7 @@ def test_seed_changes_order_and_crops(folder):
   source = folder_source(folder)
   one, other = train(source, seed=3)[0], train(source, seed=4)[0]
   assert (one['label'] != other['label']).any()
-  draws = [places.crop_draws(seed, 0, 4) for seed in (3, 4)]
+  draws = [positions.crop_draws(seed, 0, 4) for seed in (3, 4)]
   assert (draws[0] != draws[1]).all()
 
 

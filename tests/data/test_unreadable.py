@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as pil_image
 
 from nfnets import errors
-from nfnets.data import images, pipeline, places, sources
+from nfnets.data import images, pipeline, positions, sources
 from tests.data import pictures
 
 
@@ -60,7 +60,7 @@ def test_next_readable_example_replaces_an_unreadable_one(tmp_path):
     with open(order[index], 'wb'):
       pass
   batches = train(source, batch_size=10)
-  indices = places.epoch_order(0, 0, 10)
+  indices = positions.epoch_order(0, 0, 10)
   wanted = {4: 6, 5: 6, 9: 0}
   labels = [source.labels[wanted.get(i, i)] for i in indices.tolist()]
   assert batches[0]['label'].tolist() == labels
