@@ -55,9 +55,9 @@ def materialize(tree: T) -> T:
 
 
 def map_alike(
-  function: Callable[..., jax.Array], *columns: Sequence[jax.Array]
-) -> tuple[list[jax.Array], list[jax.Array]]:
-  """Computes `[function(*row) for row in zip(*columns)]`, equal rows together.
+  function: Callable[..., jax.Array],
+) -> Callable[..., tuple[list[jax.Array], list[jax.Array]]]:
+  """Maps a function over rows of arrays, equal rows together.
 
   A network has thousands of scalars and vectors, in a few shapes. Rows of equal
   shapes and dtypes are stacked, and one operation maps over the stack. Each
@@ -68,26 +68,37 @@ def map_alike(
   Args:
     function: array function, the same for every row; it may close over traced
       values.
-    *columns: the arguments of `function`, lists of equal length.
 
   Returns:
-    One result per row, in order; and the same results as a few stacks, which a
-    reduction over all of them should read.
+    Maps lists of equal length, the columns of arguments, to
+    `[function(*row) for row in zip(*columns)]`, and to the same results as a
+    few stacks, which a reduction over all of them should read.
   """
-  rows = list(zip(*columns, strict=True))
+  mapped = jax.jit(jax.vmap(function))
+
+  def apply(
+    *columns: Sequence[jax.Array],
+  ) -> tuple[list[jax.Array], list[jax.Array]]:
+    rows = list(zip(*columns, strict=True))
+    results: dict[int, jax.Array] = {}
+    stacks: list[jax.Array] = []
+    for members in _alike(rows):
+      arguments = zip(*(rows[i] for i in members), strict=True)
+      stacks.append(mapped(*map(jnp.stack, arguments)))
+      results |= {i: _row(stacks[-1], k) for k, i in enumerate(members)}
+    return [results[i] for i in range(len(rows))], stacks
+
+  return apply
+
+
+def _alike(rows: Sequence[tuple[jax.Array, ...]]) -> list[list[int]]:
+  """Groups the positions of small rows by their shapes and dtypes."""
   groups: dict[Hashable, list[int]] = {}
   for i, row in enumerate(rows):
     small = all(x.ndim < 2 for x in row)
     key = tuple((x.shape, x.dtype) for x in row) if small else i
     groups.setdefault(key, []).append(i)
-  mapped = jax.jit(jax.vmap(function))
-  results: dict[int, jax.Array] = {}
-  stacks: list[jax.Array] = []
-  for members in groups.values():
-    arguments = zip(*(rows[i] for i in members), strict=True)
-    stacks.append(mapped(*map(jnp.stack, arguments)))
-    results |= {i: _row(stacks[-1], k) for k, i in enumerate(members)}
-  return [results[i] for i in range(len(rows))], stacks
+  return list(groups.values())
 
 
 def _row(stacked: jax.Array, index: int) -> jax.Array:

@@ -18,97 +18,9 @@ from nfnets import models, weights
 from nfnets.experiment import command_line
 from nfnets.experiment import config as config_lib
 from nfnets.training import checkpoint
-from tests import documents
+from tests import documented, documents
 
 ROOT, PAGES = documents.ROOT, documents.PAGES
-
-# The smallest network with published weights stands in for the large ones.
-SMALL = 'test_nfnet'
-HUB_ID = 'timm/test_nfnet.r160_in1k'
-REPLACEMENTS = {
-  'timm/dm_nfnet_f0.dm_in1k': HUB_ID,
-  "'nfnet_f0', 256, 32": f"'{SMALL}', 32, 2",
-  "'nfnet_f0'": f"'{SMALL}'",
-}
-# As in tests/experiment/test_main.py, which leaves its programs in the cache.
-TINY = (
-  '--config.model.width=0.0625',
-  '--config.model.group_size=8',
-  '--config.model.depth=1,1,1,1',
-  '--config.train.batch_size=96',
-)
-FEW_STEPS = (
-  '--config.train.steps=12',
-  '--config.optimizer.warmup_steps=2',
-  '--config.eval.every_steps=4',
-  '--config.checkpoint.every_steps=4',
-  '--config.log.every_steps=2',
-)
-FINE_TUNING = (
-  f'--config.model.name={SMALL}',
-  f'--config.init_from={HUB_ID}',
-  '--config.data.image_size=32',
-  '--config.data.eval_size=32',
-  '--config.data.eval_preset=timm',
-  '--config.train.batch_size=2',
-  '--config.train.dtype=float32',
-  '--config.eval.batch_size=4',
-  '--config.train.steps=1',
-  '--config.optimizer.warmup_epochs=0',
-)
-
-# Every command of the documents is in one of these tables.
-# Commands that run, on the first page that has them -> what makes them cheap.
-RUN: dict[str, tuple[str, ...]] = {
-  'python -m nfnets.experiment --config=experiments/digits.py'
-  ' --config.train.epochs=5 --workdir=/tmp/short': (*TINY, *FEW_STEPS),
-  'python -m nfnets.data folder:/pictures': (),
-  'python -m nfnets.data digits --limit=100 --grid=digits.png': (),
-  'python -m nfnets.convert runs/digits digits.safetensors --to=nfnets': (),
-  'python -m nfnets.convert F0_haiku.npz f0.safetensors --to=timm': (),
-  'python -m nfnets.predict --weights=digits.safetensors'
-  ' photo.jpg /pictures': (),
-}
-# Commands that take longer: they run with -m slow.
-RUN_SLOWLY: dict[str, tuple[str, ...]] = {
-  'python -m nfnets.experiment --config=experiments/digits.py'
-  ' --workdir=runs/digits': (*TINY, *FEW_STEPS),
-  'python -m nfnets.experiment --config=experiments/digits.py'
-  ' --workdir=runs/digits --mode=eval': TINY,
-  'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
-  ' --step=0': ('--count=2',),
-  'python -m nfnets.experiment --config=experiments/finetune.py'
-  ' --config.dataset=folder:/pictures': FINE_TUNING,
-  'python -m nfnets.experiment --config=experiments/finetune.py'
-  ' --config.dataset=folder:/pictures --config.freeze=true': FINE_TUNING,
-  'python -m nfnets.experiment --config=experiments/digits.py'
-  ' --config.train.steps=1 --config.train.epochs=0'
-  ' --config.optimizer.warmup_epochs=0 --workdir=/tmp/second': TINY,
-  'python -m nfnets.ablation --config=experiments/digits.py --seeds=3': (
-    '--seeds=1',
-    '--only=SAM',
-    *TINY,
-    *FEW_STEPS,
-  ),
-  'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
-  'python -m nfnets.predict --weights=digits.safetensors --json photo.jpg': (),
-}
-# Commands that are only parsed, besides all that need ImageNet -> the reason.
-ONLY_PARSED = {
-  'python -m nfnets.benchmark nfnet_f6 --size 64 --batch 1 --no-parts': (
-    'compiles for a minute'
-  ),
-}
-# Commands of other programs -> the reason why they do not run here.
-NOT_RUN = {
-  './run.sh': 'installs packages; test_run_sh.py runs it with stand-ins',
-  './run.sh test': 'runs this suite',
-  './run.sh test -m slow -n 0': 'runs the slow tests',
-  'pip install -r requirements-peers.txt': 'downloads packages',
-  'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
-}
-# Options of other programs that the text mentions.
-FOREIGN_OPTIONS = {'--logdir', '--no-deps'}
 
 COMMANDS = sorted({c for page in PAGES for c in documents.commands(page)})
 OURS = [c for c in COMMANDS if c.startswith('python -m nfnets.')]
@@ -151,16 +63,18 @@ def checkout(tmp_path):
       folder.mkdir(parents=True)
       for number in range(2):
         shutil.copy(photos / f'{name}.jpg', folder / f'{number}.jpg')
-  params = zeros(models.create_model(SMALL))
-  weights.save(tmp_path / 'F0_haiku.npz', params, {}, SMALL, 'deepmind')
+  params = zeros(models.create_model(documented.SMALL))
+  weights.save(
+    tmp_path / 'F0_haiku.npz', params, {}, documented.SMALL, 'deepmind'
+  )
   # A download of the hub, as its client keeps it.
-  hub = tmp_path / 'hub' / f'models--{HUB_ID.replace("/", "--")}'
+  hub = tmp_path / 'hub' / f'models--{documented.HUB_ID.replace("/", "--")}'
   commit = '0' * 40
   (hub / 'snapshots' / commit).mkdir(parents=True)
   (hub / 'refs').mkdir()
   (hub / 'refs' / 'main').write_text(commit)
   file = hub / 'snapshots' / commit / 'model.safetensors'
-  weights.save(file, params, {}, SMALL, 'timm')
+  weights.save(file, params, {}, documented.SMALL, 'timm')
   save_run(tmp_path / 'runs' / 'digits')
   return tmp_path
 
@@ -175,7 +89,7 @@ def zeros(model: models.Model) -> dict:
 def save_run(workdir: pathlib.Path) -> None:
   """Writes what `convert` reads of a run of the tiny network on the digits."""
   config, _ = command_line.parse_config(
-    ['--config=experiments/digits.py', *TINY]
+    ['--config=experiments/digits.py', *documented.TINY]
   )
   settings = config_lib.flatten(config)
   options = {k: v for k, v in config.model.items() if v is not None}
@@ -214,18 +128,20 @@ def run_commands(
       run_python(checkout, *shlex.split(local)[1:], *table[command])
 
 
-@pytest.mark.parametrize('page', with_any(RUN), ids=name_of)
+@pytest.mark.parametrize('page', with_any(documented.RUN), ids=name_of)
 def test_commands_run(checkout, page):
   done = repeated(page)
-  run_commands(checkout, page, {k: v for k, v in RUN.items() if k not in done})
+  run_commands(
+    checkout, page, {k: v for k, v in documented.RUN.items() if k not in done}
+  )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('page', with_any(RUN_SLOWLY), ids=name_of)
+@pytest.mark.parametrize('page', with_any(documented.RUN_SLOWLY), ids=name_of)
 def test_longer_commands_run(checkout, page):
   if page.stem == 'training':
     shutil.rmtree(checkout / 'runs')  # Its first command creates the run.
-  run_commands(checkout, page, RUN | RUN_SLOWLY)
+  run_commands(checkout, page, documented.RUN | documented.RUN_SLOWLY)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +155,7 @@ def test_longer_commands_run(checkout, page):
 )
 def test_snippets_run(checkout, page):
   text = '\n'.join(documents.fences(page, 'python'))
-  for large, small in REPLACEMENTS.items():
+  for large, small in documented.REPLACEMENTS.items():
     text = text.replace(large, small)
   run_python(checkout, '-c', text)
 
@@ -249,15 +165,22 @@ def test_command_is_parsed(command):
   config = documents.parse(command)
   needs_imagenet = config is not None and config.dataset == 'imagenet2012'
   if not needs_imagenet and '--weights=F0_haiku.npz' not in command:
-    assert command in RUN | RUN_SLOWLY | ONLY_PARSED
+    assert (
+      command in documented.RUN | documented.RUN_SLOWLY | documented.ONLY_PARSED
+    )
 
 
 def test_every_command_has_a_group():
-  tables = (RUN, RUN_SLOWLY, ONLY_PARSED, NOT_RUN)
+  tables = (
+    documented.RUN,
+    documented.RUN_SLOWLY,
+    documented.ONLY_PARSED,
+    documented.NOT_RUN,
+  )
   listed = [command for table in tables for command in table]
   assert len(set(listed)) == len(listed)
   assert set(listed) <= set(COMMANDS), 'not in the documents'
-  assert set(COMMANDS) - set(OURS) == set(NOT_RUN)
+  assert set(COMMANDS) - set(OURS) == set(documented.NOT_RUN)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name_of)
@@ -303,7 +226,7 @@ def test_names_exist():
 
 
 def test_options_exist():
-  known = set(FOREIGN_OPTIONS)
+  known = set(documented.FOREIGN_OPTIONS)
   for line in COMMANDS + SPANS:
     module = re.search(r'python -m (nfnets\.[a-z]+)', line)
     if module:

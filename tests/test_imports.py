@@ -4,16 +4,15 @@ Imports inside functions count like those at the top of a file.
 """
 
 import ast
-import functools
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-FILES = sorted((ROOT / 'nfnets').rglob('*.py'))
+from tests import source
+
+ROOT, FILES = source.ROOT, source.FILES
 MAX_TOP_MODULES = 9
 
 # Areas of the package from bottom to top -> the areas that each may import
@@ -101,34 +100,6 @@ def may_read_flags(path: pathlib.Path) -> bool:
   }
 
 
-@functools.cache
-def tree(path: pathlib.Path) -> ast.Module:
-  return ast.parse(path.read_text())
-
-
-def nodes(path: pathlib.Path, at_import: bool) -> Iterator[ast.AST]:
-  """Yields syntax nodes: all, or those that run when a file is imported."""
-  waiting: list[ast.AST] = [tree(path)]
-  while waiting:
-    node = waiting.pop()
-    yield node
-    is_function = isinstance(node, ast.FunctionDef | ast.Lambda)
-    if not (at_import and is_function):
-      waiting += ast.iter_child_nodes(node)
-
-
-def imports(path: pathlib.Path, at_import: bool = False) -> set[str]:
-  """Returns the full names of the modules or members that a file imports."""
-  names = set()
-  for node in nodes(path, at_import):
-    if isinstance(node, ast.Import):
-      names.update(alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      assert node.level == 0, f'{path}: relative import, line {node.lineno}'
-      names.update(f'{node.module}.{alias.name}' for alias in node.names)
-  return names
-
-
 def own(names: set[str]) -> set[str]:
   """Returns the areas of this package among imported names."""
   return {name.split('.')[1] for name in names if name.startswith('nfnets.')}
@@ -146,7 +117,7 @@ def imported_files(path: pathlib.Path) -> set[pathlib.Path]:
   a member that their __init__ defines.
   """
   read = set()
-  for name in imports(path):
+  for name in source.imports(path):
     parts = name.split('.')
     prefixes = ['.'.join(parts[:end]) for end in range(1, len(parts) + 1)]
     modules = [MODULES[prefix] for prefix in prefixes if prefix in MODULES]
@@ -171,15 +142,15 @@ def test_areas_import_only_what_is_below_them(path):
   allowed = AREAS[area(path)] | {area(path)}
   if path.name == '__main__.py':
     allowed = allowed | {'cli', 'runtime'}
-  assert own(imports(path)) <= allowed
-  assert 'nfnets' not in imports(path), 'the root loads everything'
+  assert own(source.imports(path)) <= allowed
+  assert 'nfnets' not in source.imports(path), 'the root loads everything'
 
 
 def test_few_files_import_by_string():
   users = {
     name_of(path)
     for path in FILES
-    for node in ast.walk(tree(path))
+    for node in ast.walk(source.tree(path))
     if getattr(node, 'attr', '') in ('import_module', 'run_module', 'run_path')
     or getattr(node, 'id', '') == '__import__'
     or isinstance(node, ast.alias)
@@ -212,7 +183,7 @@ def test_few_modules_are_directly_under_the_package():
 def test_only_programs_read_flags(path):
   allowed = {'absl'} if name_of(path) == FLAGS_OF_GRAIN else set()
   if not may_read_flags(path):
-    assert libraries(imports(path)) & FLAGS <= allowed
+    assert libraries(source.imports(path)) & FLAGS <= allowed
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
@@ -222,7 +193,7 @@ def test_nothing_imports_a_program(path):
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
 def test_libraries_stay_in_their_folders(path):
-  for library in libraries(imports(path)) & set(HOMES):
+  for library in libraries(source.imports(path)) & set(HOMES):
     assert any(
       name_of(path) == home or name_of(path).startswith(f'{home}/')
       for home in HOMES[library]
@@ -232,8 +203,8 @@ def test_libraries_stay_in_their_folders(path):
 @pytest.mark.parametrize('path', FILES, ids=name_of)
 def test_peers_are_imported_only_by_benchmarks(path):
   if area(path) != 'benchmark':
-    assert not libraries(imports(path)) & PEERS
-  assert not libraries(imports(path, at_import=True)) & PEERS
+    assert not libraries(source.imports(path)) & PEERS
+  assert not libraries(source.imports(path, at_import=True)) & PEERS
 
 
 def test_data_does_not_import_jax():
@@ -241,7 +212,7 @@ def test_data_does_not_import_jax():
   reached = set(waiting)
   while waiting:
     path = waiting.pop()
-    assert not libraries(imports(path)) & ARRAYS, name_of(path)
+    assert not libraries(source.imports(path)) & ARRAYS, name_of(path)
     further = imported_files(path) - reached
     reached |= further
     waiting += further
@@ -251,7 +222,7 @@ def test_only_the_step_maps_over_devices():
   users = {
     name_of(path)
     for path in FILES
-    for node in ast.walk(tree(path))
+    for node in ast.walk(source.tree(path))
     if getattr(node, 'attr', '') == 'pmap'
     or isinstance(node, ast.alias)
     and node.name == 'pmap'
@@ -272,7 +243,7 @@ def test_barriers_are_in_xla_and_convolutions():
 
 def test_nothing_imports_experiments_or_tests():
   for path in FILES:
-    outside = libraries(imports(path)) & {'experiments', 'tests'}
+    outside = libraries(source.imports(path)) & {'experiments', 'tests'}
     assert not outside, name_of(path)
 
 
@@ -280,7 +251,8 @@ def test_nothing_imports_experiments_or_tests():
 PROGRAMS = [
   path
   for path in FILES
-  if is_runnable(path) and not own(imports(path.with_name('__init__.py')))
+  if is_runnable(path)
+  and not own(source.imports(path.with_name('__init__.py')))
 ]
 
 

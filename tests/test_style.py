@@ -3,7 +3,6 @@
 Ruff checks that public names have docstrings.
 """
 
-import ast
 import functools
 import pathlib
 import re
@@ -13,8 +12,9 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-PACKAGE = sorted((ROOT / 'nfnets').rglob('*.py'))
+from tests import source
+
+ROOT, PACKAGE = source.ROOT, source.FILES
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
 # Everything that users and readers of the code meet, except this file, which
 # lists the words.
@@ -134,48 +134,6 @@ def tracked() -> list[pathlib.Path]:
   return [ROOT / name for name in names.split('\0') if name]
 
 
-def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
-  nodes = ast.walk(ast.parse(path.read_text()))
-  return [node for node in nodes if isinstance(node, ast.FunctionDef)]
-
-
-def docstrings(path: pathlib.Path) -> list[str]:
-  """Returns the docstrings of a file, with their indentation removed."""
-  documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-  nodes = ast.walk(ast.parse(path.read_text()))
-  texts = [ast.get_docstring(n) for n in nodes if isinstance(n, documented)]
-  return [text for text in texts if text]
-
-
-def body_lines(path: pathlib.Path, function: ast.FunctionDef) -> int:
-  """Counts a function's lines of code, without functions inside it."""
-  body = function.body
-  body = body[1:] if ast.get_docstring(function) else body
-  if not body:
-    return 0
-  inner = {
-    number
-    for node in ast.walk(function)
-    if isinstance(node, ast.FunctionDef) and node is not function
-    for number in range(node.lineno, node.end_lineno + 1)
-  }
-  lines = path.read_text().splitlines()
-  return sum(
-    number not in inner
-    and re.match(r'\s*[^\s#]', lines[number - 1]) is not None
-    for number in range(body[0].lineno, function.end_lineno + 1)
-  )
-
-
-def function_lines(function: ast.FunctionDef) -> int:
-  """Counts the lines from `def` to the end, without the docstring's."""
-  lines = function.end_lineno - function.lineno + 1
-  if ast.get_docstring(function):
-    docstring = function.body[0]
-    lines -= docstring.end_lineno - docstring.lineno + 1
-  return lines
-
-
 def run_tool(*args: str):
   run = subprocess.run(
     [sys.executable, '-m', *args], cwd=ROOT, capture_output=True, text=True
@@ -196,7 +154,8 @@ def test_mypy():
 
 
 def test_files_have_at_most_300_lines():
-  lengths = {relative(p): len(p.read_text().splitlines()) for p in PACKAGE}
+  paths = [*PACKAGE, *EXPERIMENTS, *(ROOT / 'tests').rglob('*.py')]
+  lengths = {relative(p): len(p.read_text().splitlines()) for p in paths}
   assert not {p: n for p, n in lengths.items() if n > MAX_FILE_LINES}
 
 
@@ -204,9 +163,9 @@ def test_functions_fit_on_a_screen():
   long = [
     f'{relative(path)}:{function.lineno} {function.name}'
     for path in PACKAGE
-    for function in functions(path)
-    if body_lines(path, function) > MAX_BODY_LINES
-    or function_lines(function) > MAX_FUNCTION_LINES
+    for function in source.functions(path)
+    if source.body_lines(path, function) > MAX_BODY_LINES
+    or source.function_lines(function) > MAX_FUNCTION_LINES
   ]
   assert not long, '\n'.join(long)
 
@@ -229,7 +188,7 @@ def test_experiments_are_few():
 def test_every_argument_and_result_is_annotated():
   bare = []
   for path in PACKAGE:
-    for function in functions(path):
+    for function in source.functions(path):
       arguments = function.args
       named = [
         *arguments.posonlyargs,
@@ -280,7 +239,7 @@ def test_no_argument_is_described_by_a_fragment():
 def test_references_have_one_form():
   other = []
   for path in PACKAGE:
-    for text in docstrings(path):
+    for text in source.docstrings(path):
       _, heading, section = text.partition('References:\n')
       entries = ' '.join(section.split())
       if heading and not REFERENCES.fullmatch(entries):

@@ -43,7 +43,7 @@ def test_map_alike_equals_the_loop(shapes, dtypes):
     def function(x, y):
       return (x * jnp.sum(y)).astype(x.dtype) * factor.astype(x.dtype)
 
-    return xla.map_alike(function, *rows)[0], [
+    return xla.map_alike(function)(*rows)[0], [
       function(x, y) for x, y in zip(*rows, strict=True)
     ]
 
@@ -61,7 +61,7 @@ def test_map_alike_equals_the_loop(shapes, dtypes):
 
 def test_map_alike_may_change_shapes():
   xs = arrays()
-  sums, stacks = xla.map_alike(lambda x: jnp.sum(x)[None], xs)
+  sums, stacks = xla.map_alike(lambda x: jnp.sum(x)[None])(xs)
   every = np.concatenate([np.ravel(stack) for stack in stacks])
   np.testing.assert_array_equal(np.sort(every), np.sort(np.ravel(sums)))
   for x, total in zip(xs, sums, strict=True):
@@ -72,7 +72,7 @@ def test_map_alike_may_change_shapes():
 
 def test_map_alike_refuses_columns_of_different_lengths():
   with pytest.raises(ValueError, match='shorter'):
-    xla.map_alike(jnp.add, arrays(), arrays()[:-1])
+    xla.map_alike(jnp.add)(arrays(), arrays()[:-1])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_blocks_that_differ_in_an_opaque_constant_share_kernels():
 
 def test_small_rows_are_mapped_over_by_one_operation():
   def sums(xs):
-    return xla.map_alike(lambda x: jnp.sum(x), xs)[0]
+    return xla.map_alike(lambda x: jnp.sum(x))(xs)[0]
 
   assert compiled(sums, [jnp.ones(8)] * 20).count(' reduce(') == 1
 
@@ -182,7 +182,7 @@ def test_mapping_over_more_equal_leaves_compiles_no_more_kernels(shape):
   def kernels(count):
     def scaled(xs):
       return [
-        2 * x for x in xla.map_alike(lambda x: x / (1 + jnp.sum(x)), xs)[0]
+        2 * x for x in xla.map_alike(lambda x: x / (1 + jnp.sum(x)))(xs)[0]
       ]
 
     return helpers.distinct_kernels(

@@ -13,16 +13,14 @@ from nfnets.optim import masks
 # Rank of a parameter -> axes of one unit. Output channels are last: linear
 # [in, out], convolution [..., in, out]. A scalar or a vector is a single unit.
 UNIT_AXES = {0: (), 1: (0,), 2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
-# Avoids 0 / 0. Gradients this small are within the limit of any usual setting.
-_MIN_SQUARE = 1e-12
+_MIN_SQUARE = 1e-12  # avoids 0 / 0
 
 
 class AdaptiveGradClipState(NamedTuple):
   """Statistics of the last update.
 
   Attributes:
-    clipped: float32[], the fraction of the units selected by the mask that had
-      their gradient scaled down.
+    clipped: float32[], fraction of the selected units that were scaled down.
   """
 
   clipped: jax.Array
@@ -118,6 +116,10 @@ def adaptive_grad_clip(
     if not isinstance(value, jax.core.Tracer) and not value > 0:
       raise ValueError(f'{name} must be above 0, got {value}')
 
+  clip_scales = xla.map_alike(
+    functools.partial(clip_scale, clipping=clipping, eps=eps)
+  )
+
   def init_fn(params: optax.Params) -> AdaptiveGradClipState:
     del params
     return AdaptiveGradClipState(clipped=jnp.zeros((), jnp.float32))
@@ -136,10 +138,8 @@ def adaptive_grad_clip(
     if not chosen:
       return updates, init_fn(params)
     with jax.named_scope('agc'):
-      scales, stacks = xla.map_alike(
-        functools.partial(clip_scale, clipping=clipping, eps=eps),
-        [grads[i] for i in chosen],
-        [weights[i] for i in chosen],
+      scales, stacks = clip_scales(
+        [grads[i] for i in chosen], [weights[i] for i in chosen]
       )
       for i, scale in zip(chosen, scales, strict=True):
         grads[i] = (grads[i] * scale).astype(grads[i].dtype)

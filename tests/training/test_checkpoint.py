@@ -2,7 +2,6 @@ import json
 import logging
 import os
 import pathlib
-import shutil
 import subprocess
 
 import jax
@@ -12,7 +11,7 @@ import pytest
 
 from nfnets import errors
 from nfnets.training import checkpoint, checkpoint_files, devices
-from tests.training import tiny
+from tests.training import damage, tiny
 
 
 @pytest.fixture(scope='module')
@@ -38,12 +37,6 @@ def restore(directory, state):
   restored = reader.restore_latest(jax.eval_shape(lambda: state))
   reader.close()
   return restored
-
-
-def files_of(directory, step):
-  """The files that contain the arrays of a checkpoint."""
-  root = pathlib.Path(directory) / str(step) / 'state'
-  return [p for p in root.rglob('*') if p.is_file() and 'd' in p.parts[-2:-1]]
 
 
 def test_round_trip_is_exact(tmp_path, state):
@@ -100,63 +93,7 @@ def test_keeps_the_newest_and_the_best(tmp_path, state):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['2', '6', '7']
 
 
-def truncate(directory):
-  largest = max(files_of(directory, 2), key=lambda p: p.stat().st_size)
-  data = largest.read_bytes()
-  largest.write_bytes(data[: len(data) // 2])
-
-
-def empty(directory):
-  shutil.rmtree(directory / '2')
-  (directory / '2').mkdir()
-
-
-def foreign(directory):
-  empty(directory)
-  (directory / '2' / 'notes.txt').write_text('mine')
-
-
-def without_arrays(directory):
-  shutil.rmtree(directory / '2' / 'state')
-
-
-def without_manifest(directory):
-  (directory / '2' / 'manifest' / 'metadata').unlink()
-
-
-def garbled_manifest(directory):
-  path = directory / '2' / 'manifest' / 'metadata'
-  path.write_text(path.read_text().replace('float32', 'float16', 1))
-
-
-def halved_manifest(directory):
-  path = directory / '2' / 'manifest' / 'metadata'
-  path.write_text(path.read_text()[:100])
-
-
-def garbled_metrics(directory):
-  (directory / '2' / 'metrics' / 'metrics').write_text('{"eval')
-
-
-def halved_metadata(directory):
-  path = directory / '2' / '_CHECKPOINT_METADATA'
-  path.write_text(path.read_text()[:50])
-
-
-@pytest.mark.parametrize(
-  'damage',
-  [
-    garbled_metrics,
-    halved_metadata,
-    truncate,
-    empty,
-    foreign,
-    without_arrays,
-    without_manifest,
-    garbled_manifest,
-    halved_manifest,
-  ],
-)
+@pytest.mark.parametrize('damage', damage.ALL)
 def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog, state):
   save(tmp_path, state, [1, 2])
   damage(tmp_path)
@@ -179,7 +116,7 @@ def test_a_flipped_bit_never_gives_a_wrong_state(tmp_path, state):
   for position in (0.1, 0.3, 0.5, 0.7, 0.9):
     directory = tmp_path / str(position)
     save(directory, state, [1, 2])
-    path = max(files_of(directory, 2), key=lambda p: p.stat().st_size)
+    path = max(damage.files_of(directory, 2), key=lambda p: p.stat().st_size)
     data = bytearray(path.read_bytes())
     data[int(position * len(data))] ^= 0x10
     path.write_bytes(data)
@@ -192,7 +129,7 @@ def test_a_flipped_bit_never_gives_a_wrong_state(tmp_path, state):
 
 def test_a_run_with_only_damaged_ones_stops(tmp_path, state):
   save(tmp_path, state, [2])
-  truncate(tmp_path)
+  damage.truncate(tmp_path)
   for _ in range(2):  # rerunning the command does not start over either
     with pytest.raises(errors.UserError, match='no checkpoint in .* is intact'):
       restore(tmp_path, state)
@@ -280,7 +217,7 @@ def test_read_weights(tmp_path, state):
 def test_read_weights_changes_nothing_and_falls_back(tmp_path, state):
   state = state._replace(ema_params={}, ema_state={})
   save(tmp_path, state, [1, 2])
-  truncate(tmp_path)
+  damage.truncate(tmp_path)
   before = sorted(tmp_path.rglob('*'))
   weights = checkpoint.read_weights(tmp_path)
   assert weights.step == 1

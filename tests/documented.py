@@ -1,0 +1,89 @@
+"""What happens to each command of the documents in test_docs.py."""
+
+# The smallest network with published weights stands in for the large ones.
+SMALL = 'test_nfnet'
+HUB_ID = 'timm/test_nfnet.r160_in1k'
+REPLACEMENTS = {
+  'timm/dm_nfnet_f0.dm_in1k': HUB_ID,
+  "'nfnet_f0', 256, 32": f"'{SMALL}', 32, 2",
+  "'nfnet_f0'": f"'{SMALL}'",
+}
+# As in tests/experiment/test_main.py, which leaves its programs in the cache.
+TINY = (
+  '--config.model.width=0.0625',
+  '--config.model.group_size=8',
+  '--config.model.depth=1,1,1,1',
+  '--config.train.batch_size=96',
+)
+FEW_STEPS = (
+  '--config.train.steps=12',
+  '--config.optimizer.warmup_steps=2',
+  '--config.eval.every_steps=4',
+  '--config.checkpoint.every_steps=4',
+  '--config.log.every_steps=2',
+)
+FINE_TUNING = (
+  f'--config.model.name={SMALL}',
+  f'--config.init_from={HUB_ID}',
+  '--config.data.image_size=32',
+  '--config.data.eval_size=32',
+  '--config.data.eval_preset=timm',
+  '--config.train.batch_size=2',
+  '--config.train.dtype=float32',
+  '--config.eval.batch_size=4',
+  '--config.train.steps=1',
+  '--config.optimizer.warmup_epochs=0',
+)
+
+# Every command of the documents is in one of these tables.
+# Commands that run, on the first page that has them -> what makes them cheap.
+RUN: dict[str, tuple[str, ...]] = {
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --config.train.epochs=5 --workdir=/tmp/short': (*TINY, *FEW_STEPS),
+  'python -m nfnets.data folder:/pictures': (),
+  'python -m nfnets.data digits --limit=100 --grid=digits.png': (),
+  'python -m nfnets.convert runs/digits digits.safetensors --to=nfnets': (),
+  'python -m nfnets.convert F0_haiku.npz f0.safetensors --to=timm': (),
+  'python -m nfnets.predict --weights=digits.safetensors'
+  ' photo.jpg /pictures': (),
+}
+# Commands that take longer: they run with -m slow.
+RUN_SLOWLY: dict[str, tuple[str, ...]] = {
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --workdir=runs/digits': (*TINY, *FEW_STEPS),
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --workdir=runs/digits --mode=eval': TINY,
+  'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
+  ' --step=0': ('--count=2',),
+  'python -m nfnets.experiment --config=experiments/finetune.py'
+  ' --config.dataset=folder:/pictures': FINE_TUNING,
+  'python -m nfnets.experiment --config=experiments/finetune.py'
+  ' --config.dataset=folder:/pictures --config.freeze=true': FINE_TUNING,
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --config.train.steps=1 --config.train.epochs=0'
+  ' --config.optimizer.warmup_epochs=0 --workdir=/tmp/second': TINY,
+  'python -m nfnets.ablation --config=experiments/digits.py --seeds=3': (
+    '--seeds=1',
+    '--only=SAM',
+    *TINY,
+    *FEW_STEPS,
+  ),
+  'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
+  'python -m nfnets.predict --weights=digits.safetensors --json photo.jpg': (),
+}
+# Commands that are only parsed, besides all that need ImageNet -> the reason.
+ONLY_PARSED = {
+  'python -m nfnets.benchmark nfnet_f6 --size 64 --batch 1 --no-parts': (
+    'compiles for a minute'
+  ),
+}
+# Commands of other programs -> the reason why they do not run here.
+NOT_RUN = {
+  './run.sh': 'installs packages; test_run_sh.py runs it with stand-ins',
+  './run.sh test': 'runs this suite',
+  './run.sh test -m slow -n 0': 'runs the slow tests',
+  'pip install -r requirements-peers.txt': 'downloads packages',
+  'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
+}
+# Options of other programs that the text mentions.
+FOREIGN_OPTIONS = {'--logdir', '--no-deps'}
