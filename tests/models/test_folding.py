@@ -16,12 +16,20 @@ TOLERANCE = {'logits': 1e-5}
 ENDPOINT_TOLERANCE = 2e-5
 # The order of sums differs between compiled programs.
 FILTER_TOLERANCE = 1e-6
-SMALL = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
+SMALL = {
+  'widths': (256, 512),
+  'width': 0.125,
+  'depth': (1, 2),
+  'group_size': 16,
+}
 CASES = {
   'nfnet': ('nfnet_f0', SMALL),
   'backbone': ('nfnet_f0', {**SMALL, 'num_classes': 0}),
   'timm': ('test_nfnet', {}),
-  'resnet': ('nf_resnet50', {'depth': (1, 1, 1, 1), 'width': 0.25}),
+  'resnet': (
+    'nf_resnet50',
+    {'widths': (64, 128), 'depth': (1, 1), 'width': 0.25},
+  ),
 }
 
 

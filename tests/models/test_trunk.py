@@ -9,8 +9,9 @@ from nfnets.layers import convolution
 from tests import filled, helpers
 from tests.golden import fill
 
-# The family that compiles fastest: all families have the same trunk.
-TINY = {'num_classes': 10, 'width': 0.25, 'depth': (1, 1, 1, 1)}
+# The family that compiles fastest, with two stages: all families have the same
+# trunk.
+TINY = {'num_classes': 10, 'width': 0.25, 'widths': (64, 128), 'depth': (1, 1)}
 
 
 def test_dropout_and_stochastic_depth_act_in_training_only():
@@ -35,7 +36,7 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
 
 @pytest.mark.parametrize('name', ['nf_resnet50', 'resnet50', 'fixup_resnet50'])
 def test_each_block_drops_its_fraction_of_the_images(name):
-  rate, depth, count = 0.9, (5, 1, 1, 1), 300
+  rate, depth, count = 0.9, (5, 1), 300
   model = models.create_model(
     name, **TINY | {'depth': depth}, stochdepth_rate=rate
   )
@@ -55,9 +56,7 @@ def test_each_block_drops_its_fraction_of_the_images(name):
 
 def test_blocks_of_one_shape_are_compiled_once():
   def kernels(count):
-    model = models.create_model(
-      'nf_resnet50', **TINY | {'depth': (count, 1, 1, 1)}
-    )
+    model = models.create_model('nf_resnet50', **TINY | {'depth': (count, 1)})
 
     def loss(params, images):
       return jnp.mean(model.apply(params, {}, None, images, False)[0][0])

@@ -13,7 +13,12 @@ from nfnets.training import devices, gradient
 from tests import filled, helpers
 from tests.training import tiny
 
-SMALL = {'width': 0.125, 'depth': (1, 1, 1, 1), 'group_size': 16}
+SMALL = {
+  'widths': (256, 512),
+  'width': 0.125,
+  'depth': (1, 1),
+  'group_size': 16,
+}
 ROWS = 8
 # Folding changes the logits by 1e-5 of their standard deviation (see `fold`).
 TOLERANCE = 1e-4
