@@ -55,8 +55,8 @@ def materialize(tree: T) -> T:
 
 
 def map_alike(
-  function: Callable[..., jax.Array],
-) -> Callable[..., tuple[list[jax.Array], list[jax.Array]]]:
+  function: Callable[..., T],
+) -> Callable[..., tuple[list[T], list[T]]]:
   """Maps a function over rows of arrays, equal rows together.
 
   A network has thousands of scalars and vectors, in a few shapes. Rows of equal
@@ -66,8 +66,8 @@ def map_alike(
   shape.
 
   Args:
-    function: array function, the same for every row; it may close over traced
-      values.
+    function: arrays to a pytree of arrays, the same for every row; it may close
+      over traced values.
 
   Returns:
     Maps lists of equal length, the columns of arguments, to
@@ -76,16 +76,16 @@ def map_alike(
   """
   mapped = jax.jit(jax.vmap(function))
 
-  def apply(
-    *columns: Sequence[jax.Array],
-  ) -> tuple[list[jax.Array], list[jax.Array]]:
+  def apply(*columns: Sequence[jax.Array]) -> tuple[list[T], list[T]]:
     rows = list(zip(*columns, strict=True))
-    results: dict[int, jax.Array] = {}
-    stacks: list[jax.Array] = []
+    results: dict[int, T] = {}
+    stacks: list[T] = []
     for members in _alike(rows):
       arguments = zip(*(rows[i] for i in members), strict=True)
       stacks.append(mapped(*map(jnp.stack, arguments)))
-      results |= {i: _row(stacks[-1], k) for k, i in enumerate(members)}
+      for k, i in enumerate(members):
+        row = functools.partial(_row, index=k)
+        results[i] = jax.tree.map(row, stacks[-1])
     return [results[i] for i in range(len(rows))], stacks
 
   return apply

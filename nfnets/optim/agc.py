@@ -55,23 +55,23 @@ def _unitwise_square(x: jax.Array) -> jax.Array:
 
 def clip_scale(
   grad: jax.Array, weight: jax.Array, clipping: jax.Array, eps: jax.Array
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Computes min(1, clipping * max(|W|, eps) / |G|) per unit, equation 3.
 
-  Args:
-    grad: gradient G of a parameter.
-    weight: its weights W, same shape.
-    clipping: largest |G| / |W|.
-    eps: smallest |W| that counts.
-
   Returns:
-    The factor of each unit, shaped as `unitwise_norm(grad)`; NaN where |G| is.
+    The factor of each unit of the gradient G, NaN where |G| is; |G|^2; |W|^2.
   """
-  square = _unitwise_square(grad)
-  limit = clipping**2 * jnp.maximum(_unitwise_square(weight), eps**2)
+  square, weight_square = _unitwise_square(grad), _unitwise_square(weight)
+  limit = _max_square(weight_square, clipping, eps)
   # The quotient of the squares would underflow for huge gradients.
   scale = jnp.sqrt(limit) / jnp.sqrt(jnp.maximum(square, _MIN_SQUARE))
-  return jnp.where(square <= limit, 1.0, scale)
+  return jnp.where(square <= limit, 1.0, scale), square, weight_square
+
+
+def _max_square(
+  weight_square: jax.Array, clipping: jax.Array, eps: jax.Array
+) -> jax.Array:
+  return clipping**2 * jnp.maximum(weight_square, eps**2)
 
 
 def adaptive_grad_clip(
@@ -89,16 +89,13 @@ def adaptive_grad_clip(
 
   Differs from `optax.adaptive_grad_clip` in three ways: a rank-3 parameter is a
   1-D convolution [width, in, out], with one unit per filter; axes of size 1
-  count, so a (1, C) matrix has C units as a (2, C) matrix has; norms are
-  computed in float32 or wider.
+  count, so a (1, C) matrix has C units; norms are in float32 or wider.
 
   Args:
     clipping: largest |G| / |W|, the paper's lambda: 0.01 for SGD with batches
       of 1024 to 4096 images, larger for smaller batches.
-    eps: smallest |W| that counts. The gradient of a gain that starts at 0 is at
-      most clipping * eps until the gain exceeds `eps`.
-    mask: pytree of bool like the parameters, or a function from the parameters
-      to one: True where gradients are clipped. None clips all.
+    eps: smallest |W| that counts, so that gains that start at 0 can move.
+    mask: where gradients are clipped, see `masks.Mask`; None clips all.
 
   Returns:
     A transformation whose state is `AdaptiveGradClipState`.
@@ -109,8 +106,7 @@ def adaptive_grad_clip(
 
   References:
     Brock et al, `High-Performance Large-Scale Image Recognition Without
-    Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.1,
-    equation 3.
+    Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.1.
   """
   for name, value in (('clipping', clipping), ('eps', eps)):
     if not isinstance(value, jax.core.Tracer) and not value > 0:
@@ -138,13 +134,17 @@ def adaptive_grad_clip(
     if not chosen:
       return updates, init_fn(params)
     with jax.named_scope('agc'):
-      scales, stacks = clip_scales(
+      rows, stacks = clip_scales(
         [grads[i] for i in chosen], [weights[i] for i in chosen]
       )
-      for i, scale in zip(chosen, scales, strict=True):
+      for i, (scale, *_) in zip(chosen, rows, strict=True):
         grads[i] = (grads[i] * scale).astype(grads[i].dtype)
-      units = jnp.concatenate([stack.ravel() for stack in stacks])
-      clipped = jnp.mean(units < 1, dtype=jnp.float32)
+      squares, weight_squares = (
+        jnp.concatenate([stack[part].ravel() for stack in stacks])
+        for part in (1, 2)
+      )
+      over = squares > _max_square(weight_squares, clipping, eps)
+      clipped = jnp.mean(over, dtype=jnp.float32)
     return treedef.unflatten(grads), AdaptiveGradClipState(clipped)
 
   return optax.GradientTransformation(init_fn, update_fn)
