@@ -184,9 +184,7 @@ def make_replica_check() -> Callable[[chex.ArrayTree], jax.Array]:
   """
 
   def check(tree: chex.ArrayTree) -> jax.Array:
-    digest = sum(
-      map(_bit_sum, jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32)
-    )
+    digest = _digest(jax.tree.leaves(tree))
     return lax.pmax(digest, devices.AXIS) == lax.pmin(digest, devices.AXIS)
 
   return _on_every_device(check)
@@ -207,8 +205,30 @@ def _on_every_device(
   return lambda tree: program(tree, ones)
 
 
-def _bit_sum(x: jax.Array) -> jax.Array:
-  """Sums an array's bits as uint32, each element times its own odd number."""
-  bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
-  weights = 2 * lax.iota(jnp.uint32, bits.size) + 1
-  return jnp.sum(bits * weights, dtype=jnp.uint32)
+def _digest(arrays: Sequence[jax.Array]) -> jax.Array:
+  """Hashes the bits of arrays of 32-bit numbers to a uint32.
+
+  Each number is scrambled together with its position before they are summed. A
+  plain or weighted sum of the bits would miss errors that cancel, such as the
+  lowest bit flipped up in one array and down in another.
+  """
+  digest = jnp.zeros((), jnp.uint32)
+  first = 0
+  for x in arrays:
+    bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
+    position = jnp.uint32(first % 2**32) + lax.iota(jnp.uint32, bits.size)
+    digest += jnp.sum(_scramble(bits ^ _scramble(position)), dtype=jnp.uint32)
+    first += bits.size
+  return digest
+
+
+def _scramble(x: jax.Array) -> jax.Array:
+  """Applies a bijection of uint32 in which each bit depends on all bits.
+
+  References:
+    Appleby, `MurmurHash3 <https://github.com/aappleby/smhasher>`_, 2011, the
+    finalizer of the 32-bit variant.
+  """
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+    x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
+  return x ^ (x >> jnp.uint32(16))
