@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from nfnets import models, weights
-from nfnets.experiment import build, inputs
+from nfnets.experiment import build, fitting, inputs, steps
 from nfnets.models import registry
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
@@ -34,7 +34,9 @@ def evaluate(
   """
   source = inputs.load_source(config, 'eval')
   model = build.make_model(config, source.num_classes)
-  evaluation = build.make_evaluation(config, model, source)
+  eval_step = steps.make_eval_step(model)
+  fitting.check_evaluation(config, model, eval_step, len(source))
+  evaluation = build.make_evaluation(config, model, eval_step, source)
   state, names = (
     _from_file(weights_file, model)
     if weights_file
