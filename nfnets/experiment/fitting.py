@@ -16,7 +16,7 @@ from nfnets.runtime import memory
 from nfnets.training import devices
 from nfnets.training import step as step_lib
 
-_GIB = 2**30
+_UNITS = {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30}
 
 
 def check_training(steps: steps_lib.Steps, examples: int) -> str:
@@ -35,19 +35,16 @@ def check_training(steps: steps_lib.Steps, examples: int) -> str:
   config, model = steps.config, steps.model
   free = _free()
   training = memory.program_size(steps_lib.lower_train(steps).compile())
-  _check('a train step', training, free, _less_training(config))
+  check_fits('a train step', training, free, less_training(config))
   # The train state stays in memory during an evaluation.
   waiting = _size(steps_lib.state_shapes(steps))
   evaluation = _check_evaluation(
     config, model, steps.evaluation, examples, free, waiting
   )
-  if training is None or evaluation is None:
-    return 'not reported by this platform'
-  needs = (
-    f'{_gib(training)} for training, {_gib(evaluation)} for evaluation on each'
-    ' device'
+  return (
+    f'{size_text(training)} for a train step, {size_text(evaluation)} for an'
+    f' evaluation step on each device; {describe_free(free)}'
   )
-  return f'{needs}; {_gib(free.size)} are free {free.place}' if free else needs
 
 
 def check_evaluation(
@@ -88,18 +85,23 @@ def _check_evaluation(
     # The program's own count has one of the two sets of weights.
     size = inputs.eval_size(config, model)
     need += _size(steps_lib.folded_shapes(model, size))
-  remedy = _less_evaluation(config, examples)
-  _check('an evaluation step', need, free, remedy)
+  remedy = less_evaluation(config, examples, jax.device_count())
+  check_fits('an evaluation step', need, free, remedy)
   return need
 
 
-def _check(
+def check_fits(
   program: str, need: int | None, free: memory.Free | None, remedy: str
 ) -> None:
+  """Checks that a program fits in memory, as far as both are known.
+
+  Raises:
+    UserError: it needs more than there is.
+  """
   if need and free and need > free.size:
     raise errors.UserError(
-      f'{program} needs {_gib(need)} on each device, but {_gib(free.size)} are'
-      f' free {free.place}: {remedy}'
+      f'{program} needs {size_text(need)} on each device, but only'
+      f' {describe_free(free)}: {remedy}'
     )
 
 
@@ -114,11 +116,22 @@ def _free() -> memory.Free | None:
   return free and free._replace(size=devices.smallest(free.size))
 
 
-def _gib(size: int) -> str:
-  return f'{size / _GIB:.2f} GiB'
+def describe_free(free: memory.Free | None) -> str:
+  """Describes the memory that a device has left."""
+  return (
+    f'{size_text(free.size)} free {free.place}' if free else 'free: unknown'
+  )
 
 
-def _less_training(config: ml_collections.ConfigDict) -> str:
+def size_text(size: int | None) -> str:
+  """Formats a number of bytes; None if it is unknown."""
+  if size is None:
+    return 'an unknown amount'
+  unit = next((u for u in _UNITS if size < 1024 * _UNITS[u]), 'GiB')
+  return f'{size / _UNITS[unit]:.{2 if unit == "GiB" else 0}f} {unit}'
+
+
+def less_training(config: ml_collections.ConfigDict) -> str:
   """Returns the settings that reduce the memory for training."""
   settings = [
     f'reduce config.train.batch_size={config.train.batch_size} or'
@@ -130,23 +143,23 @@ def _less_training(config: ml_collections.ConfigDict) -> str:
   return ', '.join(settings[:-1]) + f', or {settings[-1]}'
 
 
-def _less_evaluation(config: ml_collections.ConfigDict, examples: int) -> str:
+def less_evaluation(
+  config: ml_collections.ConfigDict, examples: int, device_count: int
+) -> str:
   """Returns the settings that reduce the memory for evaluation."""
-  rows = inputs.eval_batch_size(config, examples, jax.device_count())
+  rows = inputs.eval_batch_size(config, examples, device_count)
   return (
     f'set config.eval.batch_size below {rows}, or reduce config.data.eval_size'
   )
 
 
 @contextlib.contextmanager
-def explained(
-  config: ml_collections.ConfigDict, latest_step: Callable[[], int | None]
-) -> Iterator[None]:
-  """Turns an error of a device without memory into one line.
+def explained(remedy: str, outcome: Callable[[], str]) -> Iterator[None]:
+  """Turns an out-of-memory error into one line.
 
   Args:
-    config: the settings.
-    latest_step: returns the step of the latest checkpoint, or None.
+    remedy: the settings that reduce the memory.
+    outcome: returns what became of the run.
 
   Raises:
     UserError: memory ran out inside the context.
@@ -154,13 +167,9 @@ def explained(
   try:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError) as error:
-    reason = str(error).partition('\n')[0]
-    if (
-      not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in reason
-    ):
+    reason = str(error).partition('\n')[0] or 'MemoryError'
+    if isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' not in reason:
       raise
-    step = latest_step()
-    saved = 'nothing is saved' if step is None else f'step {step} is saved'
     raise errors.UserError(
-      f'out of memory ({reason}); {saved}: {_less_training(config)}'
+      f'out of memory ({reason}); {outcome()}: {remedy}'
     ) from error

@@ -98,10 +98,12 @@ def state_shapes(steps: Steps) -> state_lib.TrainState:
   return jax.eval_shape(functools.partial(create_state, steps))
 
 
-def lower_train(steps: Steps) -> jax.stages.Lowered:
-  """Lowers the train step for the batch in the settings."""
+def train_arguments(
+  steps: Steps,
+) -> tuple[state_lib.TrainState, devices.DeviceBatch]:
+  """Returns stand-ins for state and batch, to lower the train step with."""
   rows = steps.config.train.batch_size // steps.device_count
-  return steps.train.lower(
+  return (
     devices.like_replicated(state_shapes(steps), steps.targets),
     devices.like_batch(
       rows * steps.images_per_example,
@@ -109,6 +111,11 @@ def lower_train(steps: Steps) -> jax.stages.Lowered:
       steps.targets,
     ),
   )
+
+
+def lower_train(steps: Steps) -> jax.stages.Lowered:
+  """Lowers the train step for the batch in the settings."""
+  return steps.train.lower(*train_arguments(steps))
 
 
 def make_eval_step(

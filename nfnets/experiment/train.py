@@ -1,9 +1,10 @@
 """Trains a network: one run, from settings to checkpoints and metrics."""
 
 import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -43,14 +44,18 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     stack.enter_context(_claimed(config, workdir))
     checkpointer = stack.enter_context(_checkpointer(config, workdir))
     stack.enter_context(
-      fitting.explained(config, lambda: checkpointer.latest_step)
+      fitting.explained(
+        f'{fitting.less_training(config)}; for an evaluation, reduce'
+        ' config.eval.batch_size',
+        lambda: _saved(checkpointer),
+      )
     )
+    create, start, metrics = _start_state(steps, checkpointer)
     memory = fitting.check_training(steps, len(eval_source))
-    state, start, metrics = _start_state(steps, checkpointer)
     reporter = stack.enter_context(_reporter(config, workdir, length, start))
     reporter.message(_summary(steps, memory, start))
     outcome = loop.train(
-      state,
+      devices.replicate(create()),
       train_step=steps.train,
       batches=inputs.train_batches(
         config, source, steps.model, steps.images_per_example
@@ -178,22 +183,34 @@ def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def _start_state(
   steps: steps_lib.Steps, checkpointer: checkpoint.Checkpointer
-) -> tuple[state_lib.TrainState, int, dict[str, float]]:
-  """Returns the replicated state to start from, its step and its metrics."""
+) -> tuple[Callable[[], state_lib.TrainState], int, dict[str, float]]:
+  """Reads what to start from; nothing is on the devices yet.
+
+  Returns:
+    What creates the state, its step, and its metrics.
+  """
   restored = checkpointer.restore_latest(steps_lib.state_shapes(steps))
   if restored is not None:
-    state = devices.replicate(restored.state)
-    return state, restored.step, restored.metrics
+    return lambda: restored.state, restored.step, restored.metrics
   config = steps.config
   if not config.init_from:
-    return devices.replicate(steps_lib.create_state(steps)), 0, {}
+    return functools.partial(steps_lib.create_state, steps), 0, {}
   params, net_state = weights.load_for(
     config.init_from, steps.model, reset_head=True
   )
-  state = state_lib.from_params(
-    params, net_state, steps.optimizer, ema=bool(config.train.ema_decay)
+  create = functools.partial(
+    state_lib.from_params,
+    params,
+    net_state,
+    steps.optimizer,
+    ema=bool(config.train.ema_decay),
   )
-  return devices.replicate(state), 0, {}
+  return create, 0, {}
+
+
+def _saved(checkpointer: checkpoint.Checkpointer) -> str:
+  step = checkpointer.latest_step
+  return 'no checkpoint yet' if step is None else f'step {step} is saved'
 
 
 def _summary(steps: steps_lib.Steps, memory: str, start: int) -> str:

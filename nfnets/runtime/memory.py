@@ -25,7 +25,7 @@ class Free(NamedTuple):
 
   Attributes:
     size: bytes.
-    place: what limits it, such as 'of this machine'.
+    place: what limits it, such as 'on this machine'.
   """
 
   size: int

@@ -14,11 +14,14 @@ import jax
 from jax.experimental import topologies
 
 from nfnets import errors
+from nfnets.runtime import memory
 
 # 'h100' or 'h100:8': GPUs of one host.
 _GPU = re.compile(r'h100(?::(\d+))?')
 # 'v5e:4x4': a slice of TPUs.
 _TPU = re.compile(r'v\w+:\d+(x\d+)+')
+# XLA_PYTHON_CLIENT_MEM_FRACTION, unless the user sets it.
+_GPU_FRACTION = 0.75
 _H100 = pathlib.Path(__file__).with_name('h100.txtpb')
 # Keeps libtpu from looking for TPUs of this machine, from warnings of finding
 # none, and from its lock against other processes.
@@ -53,6 +56,31 @@ def target_devices(name: str) -> Sequence[jax.Device]:
   raise errors.UserError(
     f'--topology={name} is unknown: it must be h100, h100:8 (GPUs of one host)'
     ' or a slice of TPUs such as v5e:4x4'
+  )
+
+
+def compile_for(
+  lowered: jax.stages.Lowered, name: str | None
+) -> jax.stages.Compiled:
+  """Compiles a program for a topology; None: for the devices of this machine.
+
+  Without a device, a GPU's compiler must not time alternatives.
+  """
+  is_gpu = name is not None and _GPU.fullmatch(name)
+  options = {'xla_gpu_autotune_level': 0} if is_gpu else None
+  return lowered.compile(compiler_options=options)
+
+
+def usable_memory(name: str) -> memory.Free | None:
+  """Returns the memory of a GPU that JAX uses by default.
+
+  None for TPUs: their compiler refuses programs that do not fit.
+  """
+  if not _GPU.fullmatch(name):
+    return None
+  size = int(re.findall(r'device_memory_size: (\d+)', _H100.read_text())[0])
+  return memory.Free(
+    int(_GPU_FRACTION * size), f'if JAX takes {_GPU_FRACTION:.0%} of an H100'
   )
 
 
