@@ -21,8 +21,8 @@ def user_path(value: str | os.PathLike, what: str) -> pathlib.Path:
   some of them: not `--workdir=~/run`, and nothing in a config file.
 
   Args:
-    value: the path as the user gave it. If it exists as it is, a `$` in it is
-      part of its name.
+    value: the path as the user gave it. A `$` in it is part of a name if the
+      path exists as it is, or if its folder does and there is no such variable.
     what: the argument, setting or variable that it comes from, for messages.
 
   Raises:
@@ -36,12 +36,15 @@ def user_path(value: str | os.PathLike, what: str) -> pathlib.Path:
   def variable(match: re.Match[str]) -> str:
     name = match[1] or match[2]
     # An empty one would turn '$SCRATCH/run' into '/run'.
-    if not os.environ.get(name):
-      raise errors.UserError(
-        f'{given} ({what}): the variable {name!r} is not set or empty: set it,'
-        ' or write the path without it'
-      )
-    return os.environ[name]
+    if os.environ.get(name):
+      return os.environ[name]
+    before, rest = match.string[: match.end()], match.string[match.end() :]
+    if os.path.lexists(before + rest.partition('/')[0]):
+      return match[0]
+    raise errors.UserError(
+      f'{given} ({what}): the variable {name!r} is not set or empty: set it, or'
+      ' write the path without it'
+    )
 
   path = os.path.expanduser(given)
   if not os.path.lexists(path):

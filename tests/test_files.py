@@ -69,6 +69,20 @@ def test_a_path_that_exists_is_not_expanded(folder, name):
   assert files.user_path(name, '--out') == pathlib.Path(name)
 
 
+def test_a_new_file_in_a_folder_whose_name_has_a_dollar(folder):
+  (folder / 'a$MISSING.d').mkdir()
+  (folder / '$SCRATCH').mkdir()
+  for given, expected in {
+    'a$MISSING.d/new': 'a$MISSING.d/new',
+    'a$MISSING.d/$SCRATCH': 'a$MISSING.d/fast',
+    '$SCRATCH/new': '/fast/new',
+  }.items():
+    path = files.user_path(given, '--out')
+    assert path == pathlib.Path(expected)
+  with pytest.raises(errors.UserError, match='MISSING'):
+    files.user_path('a$MISSING.d/$MISSING', '--out')
+
+
 def test_failed_write_keeps_the_old_file(tmp_path):
   path = tmp_path / 'file'
   path.write_text('before')

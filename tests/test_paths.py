@@ -57,7 +57,7 @@ URLS = [
   'gs://bucket/x',
   's3://bucket/x',
   'hf://owner/x',
-  'https://host/x.py',
+  'https://github.com/x.py',
   'FILE:///x',
   '$NFNETS_BUCKET/x',
 ]
