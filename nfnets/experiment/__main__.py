@@ -1,7 +1,7 @@
-"""Trains or evaluates a network.
+"""Trains, evaluates or compiles a network.
 
 python -m nfnets.experiment --config=FILE[:VARIANT]
-    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval] ...
+    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval|compile] ...
 """
 
 import argparse
@@ -30,10 +30,14 @@ def main() -> int:
   if options.weights:
     options.weights = str(files.user_path(options.weights, '--weights'))
 
-  from nfnets.experiment import evaluate, train
+  from nfnets.experiment import ahead, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
 
   compilation.prepare()
+  if options.mode == 'compile':
+    if not options.topology:
+      platforms.check()
+    return ahead.report(config, options.topology)
   distributed.initialize(
     options.coordinator, options.num_processes, options.process_id
   )
@@ -68,15 +72,23 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--mode',
-    choices=('train', 'eval'),
+    choices=('train', 'eval', 'compile'),
     default='train',
-    help='eval measures the latest checkpoint or --weights'
+    help='eval measures the latest checkpoint or --weights; compile prints the'
+    ' memory, FLOPs and collectives of both programs and runs nothing'
     ' (default: %(default)s)',
   )
   parser.add_argument(
     '--weights',
     metavar='FILE',
     help='with --mode=eval: a weights file to measure instead of a checkpoint',
+  )
+  parser.add_argument(
+    '--topology',
+    metavar='NAME',
+    help='with --mode=compile: accelerators that need not be there, such as'
+    ' v5e:4x4 (pip install libtpu), h100 or h100:8 (pip install'
+    ' "jax[cuda12]")',
   )
   _add_processes(parser)
   return parser

@@ -27,13 +27,11 @@ from nfnets.training import state as state_lib
 
 Tree = TypeVar('Tree', bound=chex.ArrayTree)
 Scalars: TypeAlias = dict[str, jax.Array]
-TrainStep: TypeAlias = Callable[
-  [state_lib.TrainState, devices.DeviceBatch],
-  tuple[state_lib.TrainState, Scalars],
-]
-EvalStep: TypeAlias = Callable[
-  [registry.Params, registry.State, devices.DeviceBatch], Scalars
-]
+# Compiled at the first call, or before by `lower(...).compile()`.
+# (TrainState, DeviceBatch) -> (TrainState, Scalars)
+TrainStep: TypeAlias = jax.stages.Wrapped
+# (Params, State, DeviceBatch) -> Scalars
+EvalStep: TypeAlias = jax.stages.Wrapped
 Fold: TypeAlias = Callable[[registry.Params], registry.Params]
 
 
@@ -43,6 +41,7 @@ def make_train_step(
   *,
   schedule: optax.Schedule,
   ema_decay: float | None = None,
+  targets: Sequence[jax.Device] | None = None,
 ) -> TrainStep:
   """Builds the program that training repeats.
 
@@ -56,6 +55,7 @@ def make_train_step(
     optimizer: applied to the averaged gradient of the whole batch.
     schedule: the optimizer's learning rate, for reporting.
     ema_decay: largest decay of the moving average; None keeps none.
+    targets: devices of a topology to compile for; None: all devices.
 
   Returns:
     train_step(state, batch) -> (state, scalars). `state` is replicated
@@ -92,6 +92,7 @@ def make_train_step(
     axis_name=devices.AXIS,
     in_axes=(None, 0),
     out_axes=(None, None),
+    devices=targets,
     donate_argnums=(0,),
   )
 
@@ -124,7 +125,11 @@ def _update(
 
 
 def make_eval_step(
-  model: registry.Model, *, mean: Sequence[float], std: Sequence[float]
+  model: registry.Model,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  targets: Sequence[jax.Device] | None = None,
 ) -> EvalStep:
   """Builds the program that evaluates the network on one batch.
 
@@ -132,6 +137,7 @@ def make_eval_step(
     model: the network.
     mean: mean of each channel, as a fraction of 255.
     std: standard deviation of each channel, as a fraction of 255.
+    targets: as in `make_train_step`.
 
   Returns:
     eval_step(params, state, batch) -> sums over the rows of all devices with
@@ -159,7 +165,11 @@ def make_eval_step(
     return lax.psum(sums, devices.AXIS)
 
   return jax.pmap(
-    eval_step, axis_name=devices.AXIS, in_axes=(None, None, 0), out_axes=None
+    eval_step,
+    axis_name=devices.AXIS,
+    in_axes=(None, None, 0),
+    out_axes=None,
+    devices=targets,
   )
 
 
