@@ -20,6 +20,9 @@ def main() -> int:
     parser.print_help()
     return 0
 
+  if options.topology and options.mode != 'compile':
+    parser.error(f'--topology={options.topology} needs --mode=compile')
+
   # Imported late and in order of cost: --help and errors are instant.
   from nfnets.experiment import command_line
 
@@ -83,15 +86,19 @@ def _parser() -> argparse.ArgumentParser:
     metavar='FILE',
     help='with --mode=eval: a weights file to measure instead of a checkpoint',
   )
+  _add_topology(parser)
+  _add_processes(parser)
+  return parser
+
+
+def _add_topology(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--topology',
     metavar='NAME',
-    help='with --mode=compile: accelerators that need not be there, such as'
-    ' v5e:4x4 (pip install libtpu), h100 or h100:8 (pip install'
-    ' "jax[cuda12]")',
+    help='with --mode=compile: accelerators to compile for, which need not be'
+    ' there: a slice of TPUs such as v5e:4x4 (needs libtpu), h100 or h100:8'
+    ' (needs "jax[cuda12]"); default: the devices of this machine',
   )
-  _add_processes(parser)
-  return parser
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -224,7 +224,7 @@ def start_summary(
     parameters: number of parameters.
     gmacs: multiply-accumulates per image, in 1e9.
     image_size: side of that image in pixels.
-    memory: what the run needs and what there is.
+    memory: the memory that the run needs and the device has, in one line.
     groups: from `optimizer.describe_groups`.
   """
   kinds = sorted({device.device_kind for device in jax.devices()})
