@@ -23,6 +23,7 @@ OTHERS = {
   'test_experiments.py': 'experiments/',
   'test_imports.py': 'who imports whom',
   'test_layout.py': 'the names of test files',
+  'test_paths.py': 'every path that a user gives',
   'test_run_sh.py': 'run.sh',
   'test_style.py': 'style of the source and the prose',
   'training/test_f0.py': 'train steps of F0 itself',
