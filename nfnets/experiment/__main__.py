@@ -36,7 +36,7 @@ def main() -> int:
   from nfnets.experiment import ahead, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
 
-  compilation.prepare()
+  compilation.prepare(only_here=not options.topology)
   if options.mode == 'compile':
     if not options.topology:
       platforms.check()
