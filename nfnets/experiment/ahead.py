@@ -139,6 +139,8 @@ def _memory(
   need = memory.program_size(compiled)
   free = topology.usable_memory(target) if target else memory.free()
   fitting.check_fits(title, need, free, remedy)
-  return (
-    f'{fitting.size_text(need)} on each device; {fitting.describe_free(free)}'
-  )
+  if target and free is None:
+    room = 'the compiler finds that it fits'
+  else:
+    room = fitting.describe_free(free)
+  return f'{fitting.size_text(need)} on each device; {room}'
