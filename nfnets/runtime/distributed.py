@@ -1,49 +1,104 @@
 """Connects the processes of one run, through jax.distributed."""
 
+import contextlib
 import os
+import re
+import sys
+from collections.abc import Iterator
 
 import jax
 
-from nfnets import errors
+from nfnets.runtime import launchers, rendezvous
+
+# A process that does not respond for this long counts as lost, and the others
+# abort. JAX's default, 100 s, would let them wait for almost two minutes.
+_HEARTBEAT_SECONDS = 60
+# All are there once they have met. JAX aborts after this time.
+_JAX_CONNECT_SECONDS = 60
+# How long the end of a process waits for that of the others.
+_SHUTDOWN_SECONDS = 60
+# In the errors of a collective operation if another process is gone.
+_LOST = re.compile(
+  r'gloo|nccl|connection (reset|closed)|socket closed'
+  r'|^(UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED)',
+  re.IGNORECASE,
+)
 
 
 def initialize(
   coordinator: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
+  connect_seconds: int = 45,
 ) -> None:
   """Connects the processes of one run; does nothing for a single process.
 
-  Must come before any other use of JAX. Slurm, Open MPI and Cloud TPU pods are
-  detected; elsewhere give all three arguments. On GPUs, JAX assigns one device
-  to each process of Slurm and Open MPI; for one process per machine set, for
-  example, JAX_LOCAL_DEVICE_IDS=0,1,2,3.
+  Must come before any other use of JAX. `launchers.find` describes where the
+  processes come from. On GPUs, JAX assigns one device to each process of Slurm
+  and Open MPI; for one process per machine set, for example,
+  JAX_LOCAL_DEVICE_IDS=0,1,2,3.
 
   Args:
     coordinator: address:port of process 0.
-    num_processes: number of processes in the run.
+    num_processes: number of processes in the run; 1 disables the detection of
+      launchers.
     process_id: index of this process, from 0.
+    connect_seconds: how long to wait for the other processes. The default makes
+      a wrong address an error within a minute, start-up included; hosts that
+      start minutes apart need more.
 
   Raises:
-    UserError: only some of the arguments are given.
+    UserError: the arguments or variables are incomplete or invalid, or the
+      processes do not find each other.
   """
-  given = (coordinator, num_processes, process_id)
-  if all(value is None for value in given):
-    if _in_cluster():
-      jax.distributed.initialize()
-    return
-  if None in given:
-    raise errors.UserError(
-      f'coordinator {coordinator}, num_processes {num_processes}, process_id '
-      f'{process_id}: give all three, or none for a single process'
-    )
-  jax.distributed.initialize(coordinator, num_processes, process_id)
-
-
-def _in_cluster() -> bool:
-  """Returns whether the environment is set up for several processes."""
-  counts = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
-  hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '')
-  return (
-    any(int(os.environ.get(name, 1)) > 1 for name in counts) or ',' in hosts
+  found = launchers.find(
+    coordinator, num_processes, process_id, connect_seconds
   )
+  if found is None:
+    return
+  address, count, index = found.coordinator, found.count, found.index
+  if address is not None and count is not None and index is not None:
+    _bypass_proxies(rendezvous.parse(address)[0])
+    rendezvous.meet(address, count, index, connect_seconds)
+  jax.distributed.initialize(
+    address,
+    count,
+    index,
+    cluster_detection_method=found.method,
+    initialization_timeout=_JAX_CONNECT_SECONDS,
+    heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+  )
+
+
+@contextlib.contextmanager
+def reporting_loss() -> Iterator[None]:
+  """Ends this process, in one line, if a collective fails for a lost process.
+
+  For the outermost code of a program: files are closed and checkpoints
+  complete by then. JAX's own end would wait for the lost process, then abort.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    reason = ' '.join(str(error).split())
+    if jax.process_count() == 1 or not _LOST.search(reason):
+      raise
+    print(
+      f'error: lost another process of this run ({reason[:200]}): rerun the'
+      ' command on every host to resume from the latest checkpoint',
+      file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _bypass_proxies(host: str) -> None:
+  """Makes gRPC, which JAX connects with, reach a host directly.
+
+  It would otherwise use http_proxy, which clusters set for the outside world.
+  """
+  direct = os.environ.get('no_grpc_proxy') or os.environ.get('no_proxy')
+  os.environ['no_grpc_proxy'] = ','.join(filter(None, [direct, host]))
+  jax.config.update('jax_check_proxy_envs', False)  # its warning is moot

@@ -1,29 +1,100 @@
-"""Which processes connect, with a faked jax.distributed."""
+"""Which processes connect, and what ends them, with a faked jax.distributed."""
 
+import jax
 import pytest
 
 from nfnets import errors
-from nfnets.runtime import distributed
+from nfnets.runtime import distributed, launchers
 
 
-def test_a_single_process_does_not_connect(monkeypatch):
-  for name in ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
-    monkeypatch.delenv(name, raising=False)
+class Exited(BaseException):
+  """Stands for the end of the process."""
+
+
+@pytest.fixture(name='calls')
+def recorded_calls(monkeypatch):
+  """Records the calls that connect, instead of making them."""
   calls = []
+
+  def initialize(*args, **options):
+    method = options.pop('cluster_detection_method')
+    assert max(options.values()) < 120
+    calls.append(('jax', *args, method))
+
+  monkeypatch.setattr(jax.distributed, 'initialize', initialize)
   monkeypatch.setattr(
-    distributed.jax.distributed, 'initialize', lambda *args: calls.append(args)
+    distributed.rendezvous, 'meet', lambda *args: calls.append(args)
   )
-  distributed.initialize()
-  monkeypatch.setenv('SLURM_NTASKS', '1')
+  return calls
+
+
+def find(monkeypatch, *values):
+  found = launchers.Processes(*values) if values else None
+  monkeypatch.setattr(launchers, 'find', lambda *_: found)
+
+
+def test_a_single_process_does_not_connect(monkeypatch, calls):
+  find(monkeypatch)
   distributed.initialize()
   assert calls == []
-  monkeypatch.setenv('SLURM_NTASKS', '4')
+
+
+def test_processes_meet_before_jax_connects_them(monkeypatch, calls):
+  find(monkeypatch, 'host:1234', 2, 1, 'slurm')
+  distributed.initialize(connect_seconds=7)
+  assert calls == [
+    ('host:1234', 2, 1, 7),
+    ('jax', 'host:1234', 2, 1, 'slurm'),
+  ]
+
+
+def test_what_only_jax_can_find_is_left_to_it(monkeypatch, calls):
+  find(monkeypatch, None, None, None, None)
   distributed.initialize()
-  assert calls == [()]
-  distributed.initialize('host:1234', 2, 1)
-  assert calls[1] == ('host:1234', 2, 1)
+  assert calls == [('jax', None, None, None, None)]
 
 
-def test_incomplete_arguments_are_refused():
-  with pytest.raises(errors.UserError, match='process_id None: give all three'):
-    distributed.initialize('host:1', 2)
+def test_the_coordinator_is_reached_without_proxies(monkeypatch, calls):
+  monkeypatch.setenv('no_proxy', 'localhost')
+  monkeypatch.setenv('no_grpc_proxy', '')
+  find(monkeypatch, 'host:1234', 2, 1, 'deactivate')
+  distributed.initialize()
+  assert distributed.os.environ['no_grpc_proxy'] == 'localhost,host'
+
+
+def test_a_malformed_address_is_refused(monkeypatch, calls):
+  find(monkeypatch, 'host', 2, 1, 'deactivate')
+  with pytest.raises(errors.UserError, match="'host' must have the form"):
+    distributed.initialize()
+  assert calls == []
+
+
+@pytest.mark.parametrize(
+  'message, count, ends',
+  [
+    ('UNKNOWN: Gloo all-reduce failed:\nConnection closed by peer', 2, True),
+    ('UNAVAILABLE: socket closed', 2, True),
+    ('INTERNAL: NCCL operation failed: remote process exited', 2, True),
+    ('RESOURCE_EXHAUSTED: Out of memory', 2, False),
+    ('UNKNOWN: Gloo all-reduce failed', 1, False),
+  ],
+)
+def test_a_lost_process_ends_this_one_in_one_line(
+  monkeypatch, capsys, message, count, ends
+):
+  def leave(status):
+    assert status == 1
+    raise Exited
+
+  monkeypatch.setattr(jax, 'process_count', lambda: count)
+  monkeypatch.setattr(distributed.os, '_exit', leave)
+  expected = Exited if ends else jax.errors.JaxRuntimeError
+  with pytest.raises(expected), distributed.reporting_loss():
+    raise jax.errors.JaxRuntimeError(message)
+  error = capsys.readouterr().err
+  if ends:
+    text = message.replace('\n', ' ')
+    assert error.startswith(f'error: lost another process of this run ({text})')
+    assert error.count('\n') == 1
+  else:
+    assert not error

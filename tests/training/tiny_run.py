@@ -153,7 +153,7 @@ def main() -> int:
     if when == str(batch):
       os.kill(os.getpid(), int(kind))
 
-  with contextlib.ExitStack() as stack:
+  with distributed.reporting_loss(), contextlib.ExitStack() as stack:
     if devices.is_primary():
       stack.enter_context(workdir_lib.claim(options.workdir))
     outcome = Program().run(
