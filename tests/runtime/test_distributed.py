@@ -1,5 +1,10 @@
 """Which processes connect, and what ends them, with a faked jax.distributed."""
 
+import os
+import random
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -59,7 +64,7 @@ def test_the_coordinator_is_reached_without_proxies(monkeypatch, calls):
   monkeypatch.setenv('no_grpc_proxy', '')
   find(monkeypatch, 'host:1234', 2, 1, 'deactivate')
   distributed.initialize()
-  assert distributed.os.environ['no_grpc_proxy'] == 'localhost,host'
+  assert os.environ['no_grpc_proxy'] == 'localhost,host'
 
 
 def test_a_malformed_address_is_refused(monkeypatch, calls):
@@ -98,3 +103,74 @@ def test_a_lost_process_ends_this_one_in_one_line(
     assert error.count('\n') == 1
   else:
     assert not error
+
+
+# What each launcher sets in process {i} of two.
+LAUNCHERS = {
+  'variables': {
+    'JAX_COORDINATOR_ADDRESS': 'localhost:{port}',
+    'JAX_NUM_PROCESSES': '2',
+    'JAX_PROCESS_ID': '{i}',
+  },
+  'slurm': {
+    'SLURM_JOB_ID': '{port}',
+    'SLURM_NTASKS': '2',
+    'SLURM_PROCID': '{i}',
+    'SLURM_LOCALID': '0',
+    'SLURM_STEP_NODELIST': 'localhost,other',
+    'SLURM_STEP_NUM_TASKS': '2',
+  },
+  'ompi': {
+    'OMPI_MCA_orte_hnp_uri': '{port}.0;tcp://127.0.0.1:1',
+    'OMPI_COMM_WORLD_SIZE': '2',
+    'OMPI_COMM_WORLD_RANK': '{i}',
+    'OMPI_COMM_WORLD_LOCAL_RANK': '0',
+    'JAX_COORDINATOR_PORT': '{port}',
+  },
+  'skypilot': {
+    'SKYPILOT_NUM_NODES': '2',
+    'SKYPILOT_NODE_RANK': '{i}',
+    'SKYPILOT_NODE_IPS': '127.0.0.1\n127.0.0.2',
+    'JAX_COORDINATOR_PORT': '{port}',
+  },
+}
+PROGRAM = """
+from nfnets import cli
+from nfnets.runtime import distributed
+def main():
+  distributed.initialize()
+  import jax
+  print(jax.process_index(), jax.process_count(), len(jax.local_devices()))
+cli.run(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('launcher', LAUNCHERS)
+@pytest.mark.parametrize('proxy', ['', 'http:' + '//127.0.0.1:9'])
+def test_two_processes_of_a_launcher_connect(launcher, proxy):
+  port = random.randrange(20_000, 60_000)
+  processes = []
+  for i in range(2):
+    variables = {
+      name: value.format(i=i, port=port)
+      for name, value in LAUNCHERS[launcher].items()
+    }
+    processes.append(
+      subprocess.Popen(
+        [sys.executable, '-c', PROGRAM],
+        env={
+          **os.environ,
+          'JAX_PLATFORMS': 'cpu',
+          'JAX_NUM_CPU_DEVICES': '1',
+          'http_proxy': proxy,
+          **variables,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+    )
+  for i, process in enumerate(processes):
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out.splitlines()[-1:]) == (0, [f'{i} 2 1']), err

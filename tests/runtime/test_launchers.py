@@ -2,7 +2,6 @@
 
 import os
 import sys
-import types
 
 import pytest
 from jax._src import cloud_tpu_init, clusters
@@ -10,38 +9,9 @@ from jax._src.clusters import cloud_tpu_cluster, k8s_cluster
 
 from nfnets import errors
 from nfnets.runtime import launchers
+from tests.runtime import environments
 
 PREFIXES = ('SLURM', 'OMPI', 'PMI', 'TPU', 'KUBERNETES', 'JOB_', 'JAX_', 'SKY')
-SLURM = {
-  'SLURM_JOB_ID': '4097',
-  'SLURM_NTASKS': '4',
-  'SLURM_PROCID': '3',
-  'SLURM_LOCALID': '1',
-  'SLURM_STEP_NODELIST': 'node[07-08]',
-  'SLURM_STEP_NUM_TASKS': '4',
-  'SLURM_STEP_NUM_NODES': '2',
-}
-OPEN_MPI = {
-  'OMPI_MCA_orte_hnp_uri': '8192.0;tcp://10.1.2.3,10.1.2.4:34911',
-  'OMPI_COMM_WORLD_SIZE': '2',
-  'OMPI_COMM_WORLD_RANK': '1',
-  'OMPI_COMM_WORLD_LOCAL_RANK': '0',
-}
-SKYPILOT = {
-  'SKYPILOT_NUM_NODES': '3',
-  'SKYPILOT_NODE_RANK': '2',
-  'SKYPILOT_NODE_IPS': '10.0.0.5\n10.0.0.6\n10.0.0.7',
-}
-GKE = {
-  'TPU_SKIP_MDS_QUERY': 'true',
-  'TPU_WORKER_HOSTNAMES': 'localhost,w-1',
-  'TPU_WORKER_ID': '1',
-}
-KUBERNETES = {
-  'KUBERNETES_SERVICE_HOST': '10.0.0.1',
-  'JOB_COMPLETION_INDEX': '1',
-  'HOSTNAME': 'localhost',
-}
 
 
 @pytest.fixture(autouse=True)
@@ -125,14 +95,22 @@ def test_a_malformed_variable_is_refused(fake):
     find()
 
 
-@pytest.mark.parametrize('environment', [SLURM, OPEN_MPI, SKYPILOT, KUBERNETES])
+@pytest.mark.parametrize(
+  'environment',
+  [
+    environments.SLURM,
+    environments.OPEN_MPI,
+    environments.SKYPILOT,
+    environments.KUBERNETES,
+  ],
+)
 def test_one_process_is_alone_whatever_the_launcher(fake, environment):
   fake(environment)
   assert find(num_processes=1) is None
 
 
 def test_slurm(fake):
-  fake(SLURM)
+  fake(environments.SLURM)
   # 61440 + the job's number modulo 4096.
   assert find() == processes('node07:61441', 4, 3, 'slurm')
   assert find('a:1', 2, 0) == processes('a:1', 2, 0, 'slurm')
@@ -142,7 +120,7 @@ def test_slurm(fake):
 
 def test_slurm_with_one_task(fake, capsys):
   one = {'SLURM_NTASKS': '1', 'SLURM_STEP_NUM_TASKS': '1', 'SLURM_PROCID': '0'}
-  fake(SLURM, one)
+  fake(environments.SLURM, one)
   assert find() is None
   assert capsys.readouterr().err == ''
 
@@ -154,7 +132,10 @@ def test_slurm_with_one_task(fake, capsys):
     ({'SLURM_NTASKS': '2', 'SLURM_JOB_NUM_NODES': '1'}, 2),
     ({'SLURM_JOB_NUM_NODES': '8'}, 8),  # salloc --nodes=8
     # salloc with use_interactive_step
-    ({**SLURM, 'SLURM_STEP_NUM_TASKS': '1', 'SLURM_PROCID': '0'}, 4),
+    (
+      {**environments.SLURM, 'SLURM_STEP_NUM_TASKS': '1', 'SLURM_PROCID': '0'},
+      4,
+    ),
   ],
 )
 def test_slurm_without_srun_trains_alone_and_says_so(
@@ -171,16 +152,16 @@ def test_slurm_without_srun_trains_alone_and_says_so(
 def test_malformed_values_are_no_traceback(fake):
   fake(SLURM_JOB_ID='x', SLURM_NTASKS='2(x2)', OMPI_COMM_WORLD_SIZE='')
   assert find() is None
-  fake(SLURM, SLURM_NTASKS='abc')
+  fake(environments.SLURM, SLURM_NTASKS='abc')
   with pytest.raises(errors.UserError, match=r"of SlurmCluster .* 'abc'\): "):
     find()
-  fake(SKYPILOT, SKYPILOT_NUM_NODES='many')
+  fake(environments.SKYPILOT, SKYPILOT_NUM_NODES='many')
   with pytest.raises(errors.UserError, match=r"of SkyPilot .* 'many'\): give"):
     find()
 
 
 def test_open_mpi(fake):
-  fake(OPEN_MPI)
+  fake(environments.OPEN_MPI)
   # 65535 - 4095 + 8192 / 4096
   assert find() == processes('10.1.2.3:61442', 2, 1, 'ompi')
 
@@ -194,7 +175,7 @@ def test_a_launcher_that_jax_does_not_know_is_an_error(fake, variable):
 
 
 def test_skypilot(fake):
-  fake(SKYPILOT)
+  fake(environments.SKYPILOT)
   assert find() == processes('10.0.0.5:8476', 3, 2, 'deactivate')
   fake(JAX_COORDINATOR_PORT='99')
   assert find() == processes('10.0.0.5:99', 3, 2, 'deactivate')
@@ -203,19 +184,19 @@ def test_skypilot(fake):
 
 
 def test_skypilot_takes_precedence_over_what_it_uses(fake):
-  fake(SLURM, SKYPILOT)
+  fake(environments.SLURM, environments.SKYPILOT)
   assert find() == processes('10.0.0.5:8476', 3, 2, 'deactivate')
 
 
 def test_skypilot_without_addresses(fake, monkeypatch):
-  fake(SKYPILOT)
+  fake(environments.SKYPILOT)
   monkeypatch.delenv('SKYPILOT_NODE_IPS')
   with pytest.raises(errors.UserError, match=r"'SKYPILOT_NODE_IPS'\): give"):
     find()
 
 
 def test_gke_tpus(fake, tpu_vm, monkeypatch):
-  fake(GKE)
+  fake(environments.GKE)
   monkeypatch.setattr(
     cloud_tpu_cluster, 'get_metadata', lambda key: ('not found', 404)
   )
@@ -223,7 +204,7 @@ def test_gke_tpus(fake, tpu_vm, monkeypatch):
 
 
 def test_multislice(fake, tpu_vm):
-  fake(GKE, MEGASCALE_NUM_SLICES='3', MEGASCALE_SLICE_ID='2')
+  fake(environments.GKE, MEGASCALE_NUM_SLICES='3', MEGASCALE_SLICE_ID='2')
   fake(MEGASCALE_COORDINATOR_ADDRESS='localhost:1')
   assert find() == processes('localhost:8482', 6, 5, 'deactivate')
 
@@ -238,7 +219,7 @@ def test_tpu_vms_by_the_metadata_server(fake, tpu_vm, monkeypatch):
     cloud_tpu_cluster, 'get_metadata', lambda key: (metadata[key], 200)
   )
   assert find() == processes('127.0.0.1:8482', 2, 1, 'deactivate')
-  fake(SKYPILOT)  # which numbers the hosts in another order
+  fake(environments.SKYPILOT)  # which numbers the hosts in another order
   assert find() == processes('127.0.0.1:8482', 2, 1, 'deactivate')
   metadata['worker-network-endpoints'] = '0:0:127.0.0.1'
   metadata['agent-worker-number'] = '0'
@@ -270,43 +251,23 @@ def test_a_metadata_server_that_fails_is_an_error(tpu_vm, monkeypatch):
 
 
 def test_tpu_hosts_without_libtpu_are_an_error(fake):
-  fake(GKE)
+  fake(environments.GKE)
   with pytest.raises(errors.UserError, match='TPU_WORKER_HOSTNAMES=localhost,'):
     find()
 
 
 @pytest.fixture(name='kubernetes')
 def fake_kubernetes(monkeypatch):
-  """A client of an API server that has a Job of three pods."""
-  metadata = types.SimpleNamespace(
-    name='train', labels={'jobset.sigs.k8s.io/jobset-name': 'set'}
-  )
-  job = types.SimpleNamespace(
-    metadata=metadata, spec=types.SimpleNamespace(parallelism=3)
-  )
-  pod = types.SimpleNamespace(spec=types.SimpleNamespace(subdomain=None))
-  controller = types.SimpleNamespace(kind='Job')
-  monkeypatch.setitem(sys.modules, 'kubernetes', types.SimpleNamespace())
-  cluster = k8s_cluster.K8sCluster
-  answers = {'_job': job, '_pod': pod, '_controller': controller}
-  for name, answer in answers.items():
-    monkeypatch.setattr(cluster, name, classmethod(lambda _, a=answer: a))
-  monkeypatch.setattr(
-    cluster,
-    'is_env_present',
-    classmethod(lambda _: 'KUBERNETES_SERVICE_HOST' in os.environ),
-  )
-  monkeypatch.setattr(k8s_cluster.socket, 'gethostbyname', lambda _: '10.0.0.9')
-  monkeypatch.setattr(k8s_cluster.time, 'sleep', lambda _: None)
+  environments.set_up_kubernetes(monkeypatch)
 
 
 def test_kubernetes(fake, kubernetes):
-  fake(KUBERNETES)
+  fake(environments.KUBERNETES)
   assert find() == processes('train-0.set:55527', 3, 1, 'deactivate')
 
 
 def test_any_other_pod_trains_alone(fake, kubernetes, monkeypatch, recwarn):
-  fake(KUBERNETES)
+  fake(environments.KUBERNETES)
   monkeypatch.delenv('JOB_COMPLETION_INDEX')
   monkeypatch.setattr(k8s_cluster.K8sCluster, '_job', None)
   assert find() is None
@@ -315,7 +276,7 @@ def test_any_other_pod_trains_alone(fake, kubernetes, monkeypatch, recwarn):
 
 def test_kubernetes_without_its_client_is_an_error(fake, monkeypatch, recwarn):
   monkeypatch.setitem(sys.modules, 'kubernetes', None)
-  fake(KUBERNETES)
+  fake(environments.KUBERNETES)
   with pytest.raises(errors.UserError, match='JOB_COMPLETION_INDEX=1 shows'):
     find()
   assert not recwarn
@@ -323,7 +284,15 @@ def test_kubernetes_without_its_client_is_an_error(fake, monkeypatch, recwarn):
   assert find() == processes('a:1', 2, 1, 'deactivate')
 
 
-@pytest.mark.parametrize('environment', [SLURM, OPEN_MPI, GKE, KUBERNETES])
+@pytest.mark.parametrize(
+  'environment',
+  [
+    environments.SLURM,
+    environments.OPEN_MPI,
+    environments.GKE,
+    environments.KUBERNETES,
+  ],
+)
 def test_a_jax_without_its_detectors_detects_by_itself(
   fake, monkeypatch, environment
 ):
