@@ -32,13 +32,12 @@ def main() -> int:
   from nfnets.runtime import compilation, distributed
 
   compilation.prepare()
-  distributed.initialize(
+  with distributed.connected(
     options.coordinator,
     options.num_processes,
     options.process_id,
     options.connect_seconds,
-  )
-  with distributed.reporting_loss():
+  ):
     if options.mode == 'eval':
       return evaluate.evaluate(config, workdir, options.weights)
     return train.train(config, workdir)

@@ -3,12 +3,15 @@
 import contextlib
 import os
 import re
+import socket
 import sys
+import traceback
 from collections.abc import Iterator
 
 import jax
 
-from nfnets.runtime import launchers, rendezvous
+from nfnets import errors
+from nfnets.runtime import launchers, rendezvous, watch
 
 # A process that does not respond for this long counts as lost, and the others
 # abort. JAX's default, 100 s, would let them wait for almost two minutes.
@@ -25,18 +28,20 @@ _LOST = re.compile(
 )
 
 
-def initialize(
+@contextlib.contextmanager
+def connected(
   coordinator: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
   connect_seconds: int = 45,
-) -> None:
+) -> Iterator[None]:
   """Connects the processes of one run; does nothing for a single process.
 
-  Must come before any other use of JAX. `launchers.find` describes where the
-  processes come from. On GPUs, JAX assigns one device to each process of Slurm
-  and Open MPI; for one process per machine set, for example,
-  JAX_LOCAL_DEVICE_IDS=0,1,2,3.
+  Must come before any other use of JAX, and around everything that uses it. If
+  one process fails or is lost, all end with status 1 and one line each.
+  `launchers.find` describes how the processes are found. On GPUs, JAX assigns
+  one device to each process of Slurm and Open MPI; for one process per machine
+  set, for example, JAX_LOCAL_DEVICE_IDS=0,1,2,3.
 
   Args:
     coordinator: address:port of process 0.
@@ -55,11 +60,13 @@ def initialize(
     coordinator, num_processes, process_id, connect_seconds
   )
   if found is None:
+    yield
     return
+  peers: dict[int, socket.socket] = {}
   address, count, index = found.coordinator, found.count, found.index
   if address is not None and count is not None and index is not None:
     _bypass_proxies(rendezvous.parse(address)[0])
-    rendezvous.meet(address, count, index, connect_seconds)
+    peers = rendezvous.meet(address, count, index, connect_seconds)
   jax.distributed.initialize(
     address,
     count,
@@ -69,29 +76,37 @@ def initialize(
     heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
     shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
   )
+  with _ending_together(watch.Watch(index or 0, peers)):
+    yield
 
 
 @contextlib.contextmanager
-def reporting_loss() -> Iterator[None]:
-  """Ends this process, in one line, if a collective fails for a lost process.
+def _ending_together(watched: watch.Watch) -> Iterator[None]:
+  """Reports an exception and ends the process, after the others know it.
 
-  For the outermost code of a program: files are closed and checkpoints
-  complete by then. JAX's own end would wait for the lost process, then abort.
+  By the usual way out JAX would wait for the other processes, then abort.
   """
   try:
     yield
-  except jax.errors.JaxRuntimeError as error:
-    reason = ' '.join(str(error).split())
-    if jax.process_count() == 1 or not _LOST.search(reason):
-      raise
-    print(
-      f'error: lost another process of this run ({reason[:200]}): rerun the'
-      ' command on every host to resume from the latest checkpoint',
-      file=sys.stderr,
-    )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+  except (Exception, KeyboardInterrupt) as error:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    status = 1
+    if isinstance(error, errors.UserError):
+      print(f'error: {error}', file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+      print('interrupted', file=sys.stderr)
+      status = 130
+    elif isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(reason):
+      reason = f'another process was lost ({reason[:200]}): {watch.RERUN}'
+      print(f'error: {reason}', file=sys.stderr)
+    else:
+      traceback.print_exc()
+      reason = f'{type(error).__name__}: {reason}'
+    with contextlib.suppress(OSError):  # a closed pipe
+      sys.stdout.flush()
+    watched.fail(reason)
+    os._exit(status)
+  watched.finish()
 
 
 def _bypass_proxies(host: str) -> None:

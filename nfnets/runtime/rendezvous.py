@@ -21,7 +21,9 @@ _RETRY_SECONDS = 0.5
 _LINE_SECONDS = 5.0
 
 
-def meet(address: str, count: int, index: int, timeout: float) -> None:
+def meet(
+  address: str, count: int, index: int, timeout: float
+) -> dict[int, socket.socket]:
   """Returns once all processes have called this.
 
   Args:
@@ -30,6 +32,10 @@ def meet(address: str, count: int, index: int, timeout: float) -> None:
     index: index of this process.
     timeout: seconds to wait for the others.
 
+  Returns:
+    Open connections by the index of the other process: from process 0 to all
+    others, and from each of them to process 0.
+
   Raises:
     UserError: the address is malformed, process 0 cannot be reached or cannot
       listen, a process is missing, or the processes disagree.
@@ -37,9 +43,9 @@ def meet(address: str, count: int, index: int, timeout: float) -> None:
   host, port = parse(address)
   deadline = time.monotonic() + timeout
   if index == 0:
-    _Host(address, port, count).gather(deadline, timeout)
-  else:
-    _join(address, (host, port), count, index, deadline, timeout)
+    return _Host(address, port, count).gather(deadline, timeout)
+  target = host, port
+  return {0: _join(address, target, count, index, deadline, timeout)}
 
 
 def parse(address: str) -> tuple[str, int]:
@@ -66,7 +72,7 @@ class _Host:
     self._count = count
     self._arrived: dict[int, socket.socket] = {}
 
-  def gather(self, deadline: float, timeout: float) -> None:
+  def gather(self, deadline: float, timeout: float) -> dict[int, socket.socket]:
     """Waits for all other processes and starts them (see `meet`)."""
     try:
       with contextlib.closing(self._listen()) as listener:
@@ -77,13 +83,13 @@ class _Host:
           listener.settimeout(min(left, 1.0))
           with contextlib.suppress(TimeoutError):
             self._welcome(listener.accept()[0])
-      self._tell_all(_START)
     except errors.UserError as error:
       self._tell_all(f'{_ERROR} {error}')
-      raise
-    finally:
       for connection in self._arrived.values():
         connection.close()
+      raise
+    self._tell_all(_START)
+    return self._arrived
 
   def _listen(self) -> socket.socket:
     bind = os.environ.get('JAX_COORDINATOR_BIND_ADDRESS')
@@ -99,7 +105,7 @@ class _Host:
 
   def _welcome(self, connection: socket.socket) -> None:
     """Adds a process; closes connections of anything else."""
-    words = _read_line(connection, _LINE_SECONDS).split()
+    words = read_line(connection).split()
     numbers = [int(word) for word in words[1:] if word.isdecimal()]
     if words[:1] != [_GREETING] or len(numbers) != 2:
       connection.close()
@@ -114,13 +120,13 @@ class _Host:
       )
     if earlier is not None:
       if _is_open(earlier):
-        _send(earlier, f'{_ERROR} another process has --process_id={index} too')
+        send(earlier, f'{_ERROR} another process has --process_id={index} too')
         raise errors.UserError(
           f'two processes were started with --process_id={index}: give each'
           f' its own, 0 to {self._count - 1}'
         )
       earlier.close()
-    _send(connection, _WAIT)
+    send(connection, _WAIT)
 
   def _missing(self) -> list[int]:
     """Returns the processes that have not arrived or have left again."""
@@ -142,7 +148,7 @@ class _Host:
 
   def _tell_all(self, line: str) -> None:
     for connection in self._arrived.values():
-      _send(connection, line)
+      send(connection, line)
 
 
 def _open_server(host: str, port: int) -> socket.socket:
@@ -166,15 +172,19 @@ def _join(
   index: int,
   deadline: float,
   timeout: float,
-) -> None:
+) -> socket.socket:
   """Reaches process 0, at any time before the deadline, and waits for it."""
   while True:
     try:
-      reason = _ask(target, f'{_GREETING} {count} {index}', deadline)
+      left = max(deadline - time.monotonic(), 0.1)
+      connection = socket.create_connection(target, min(left, _LINE_SECONDS))
     except OSError as error:
       reason = error.strerror or str(error)
-    if not reason:
-      return
+    else:
+      reason = _ask(connection, f'{_GREETING} {count} {index}', deadline)
+      if not reason:
+        return connection
+      connection.close()
     if time.monotonic() >= deadline:
       break
     time.sleep(_RETRY_SECONDS)
@@ -186,34 +196,32 @@ def _join(
   )
 
 
-def _ask(target: tuple[str, int], hello: str, deadline: float) -> str:
+def _ask(connection: socket.socket, hello: str, deadline: float) -> str:
   """Says hello to process 0 and waits until it starts the run.
 
   Returns:
     '' to start, or what is wrong with the answer.
 
   Raises:
-    OSError: process 0 cannot be reached.
     UserError: process 0 reports an error.
   """
+  send(connection, hello)
   left = max(deadline - time.monotonic(), 0.1)
-  with socket.create_connection(target, min(left, _LINE_SECONDS)) as connection:
-    _send(connection, hello)
-    line = _read_line(connection, min(left, _LINE_SECONDS))
-    if line == _WAIT:
-      # It gives up first if both started together, and reports what is missing.
-      left = max(deadline - time.monotonic(), 0) + 2
-      line = _read_line(connection, left)
-      if not line:
-        return 'it answered, but is still waiting for other processes'
+  line = read_line(connection, min(left, _LINE_SECONDS))
+  if line == _WAIT:
+    # It gives up first if both started together, and reports what is missing.
+    line = read_line(connection, max(deadline - time.monotonic(), 0) + 2)
+    if not line:
+      return 'it answered, but is still waiting for other processes'
   if line.startswith(_ERROR):
+    connection.close()
     raise errors.UserError(line.removeprefix(_ERROR).strip())
   if not line:
     return 'it accepts connections, but does not answer'
   return '' if line == _START else 'another program answers there'
 
 
-def _read_line(connection: socket.socket, seconds: float) -> str:
+def read_line(connection: socket.socket, seconds: float = _LINE_SECONDS) -> str:
   """Returns the next line, or '' if none comes in time."""
   deadline, data = time.monotonic() + seconds, b''
   with contextlib.suppress(OSError):
@@ -226,7 +234,8 @@ def _read_line(connection: socket.socket, seconds: float) -> str:
   return data.decode(errors='replace').strip()
 
 
-def _send(connection: socket.socket, line: str) -> None:
+def send(connection: socket.socket, line: str) -> None:
+  """Sends a line; does nothing if the other side has gone."""
   with contextlib.suppress(OSError):
     connection.sendall(f'{line}\n'.encode())
 

@@ -29,9 +29,11 @@ OPTIONS = (
   '--config.checkpoint.every_steps=2',
   '--config.log.every_steps=2',
 )
+# The processes may start far apart on a busy machine.
+PATIENT = '--connect_seconds=300'
 
 
-def start(workdir, count):
+def start(workdir, count, *options):
   """Starts the processes of one run, with one device each."""
   port = random.randrange(20_000, 30_000)
   environment = {
@@ -44,7 +46,7 @@ def start(workdir, count):
   command = [sys.executable, '-m', 'nfnets.experiment', f'--workdir={workdir}']
   return [
     subprocess.Popen(
-      [*command, *OPTIONS, f'--process_id={index}'],
+      [*command, *OPTIONS, *options, f'--process_id={index}'],
       cwd=ROOT,
       env=environment,
       stdin=subprocess.DEVNULL,
@@ -71,7 +73,7 @@ def finish(processes, timeout=400):
 
 
 def train(workdir, count):
-  for status, out, err in finish(start(workdir, count)):
+  for status, out, err in finish(start(workdir, count, PATIENT)):
     assert status == 0, out + err
   return parameters(workdir)
 
@@ -99,7 +101,7 @@ def test_another_number_of_processes_resumes_what_a_killed_one_left(
   tmp_path, alone
 ):
   left = tmp_path / 'left'
-  processes = start(left, 2)
+  processes = start(left, 2, PATIENT)
   while not (left / 'checkpoints' / '2').exists():
     assert processes[1].poll() is None, finish(processes)
     time.sleep(0.02)
@@ -113,6 +115,47 @@ def test_another_number_of_processes_resumes_what_a_killed_one_left(
   for count in (1, 4):
     resumed = shutil.copytree(left, tmp_path / str(count))
     tiny.assert_trees_close(train(resumed, count), alone, 1e-5)
+
+
+SRUN = """#!{python}
+import os, subprocess, sys
+command = sys.argv[2:]  # without --kill-on-bad-exit=1
+port, processes = '{port}', []
+for index in '01':
+  variables = {{
+    'SLURM_JOB_ID': port, 'SLURM_NTASKS': '2', 'SLURM_STEP_NUM_TASKS': '2',
+    'SLURM_STEP_NODELIST': 'localhost,other', 'SLURM_PROCID': index,
+    'SLURM_LOCALID': '0',
+  }}
+  processes.append(subprocess.Popen(command, env=os.environ | variables))
+sys.exit(max(process.wait() for process in processes))
+"""
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm_equals_one_process(tmp_path, alone):
+  srun = tmp_path / 'srun'
+  port = random.randrange(20_000, 30_000)
+  srun.write_text(SRUN.format(python=sys.executable, port=port))
+  srun.chmod(0o755)
+  workdir = tmp_path / 'run'
+  done = subprocess.run(
+    ['bash', 'launch/slurm.sbatch', *OPTIONS, PATIENT, f'--workdir={workdir}'],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': '1',
+      'NFNETS_VENV': sys.prefix,
+      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+    },
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert '2 processes' in done.stdout
+  tiny.assert_trees_close(parameters(workdir), alone, 1e-5)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ class Exited(BaseException):
 
 @pytest.fixture(name='calls')
 def recorded_calls(monkeypatch):
-  """Records the calls that connect, instead of making them."""
+  """Records the calls that connect and end, instead of making them."""
   calls = []
 
   def initialize(*args, **options):
@@ -26,10 +26,17 @@ def recorded_calls(monkeypatch):
     assert max(options.values()) < 120
     calls.append(('jax', *args, method))
 
+  def meet(*args):
+    calls.append(args)
+    return {}
+
+  def leave(status):
+    calls.append(status)
+    raise Exited
+
   monkeypatch.setattr(jax.distributed, 'initialize', initialize)
-  monkeypatch.setattr(
-    distributed.rendezvous, 'meet', lambda *args: calls.append(args)
-  )
+  monkeypatch.setattr(distributed.rendezvous, 'meet', meet)
+  monkeypatch.setattr(distributed.os, '_exit', leave)
   return calls
 
 
@@ -40,13 +47,17 @@ def find(monkeypatch, *values):
 
 def test_a_single_process_does_not_connect(monkeypatch, calls):
   find(monkeypatch)
-  distributed.initialize()
+  with distributed.connected():
+    pass
+  with pytest.raises(errors.UserError), distributed.connected():
+    raise errors.UserError('as usual')
   assert calls == []
 
 
 def test_processes_meet_before_jax_connects_them(monkeypatch, calls):
   find(monkeypatch, 'host:1234', 2, 1, 'slurm')
-  distributed.initialize(connect_seconds=7)
+  with distributed.connected(connect_seconds=7):
+    pass
   assert calls == [
     ('host:1234', 2, 1, 7),
     ('jax', 'host:1234', 2, 1, 'slurm'),
@@ -55,7 +66,8 @@ def test_processes_meet_before_jax_connects_them(monkeypatch, calls):
 
 def test_what_only_jax_can_find_is_left_to_it(monkeypatch, calls):
   find(monkeypatch, None, None, None, None)
-  distributed.initialize()
+  with distributed.connected():
+    pass
   assert calls == [('jax', None, None, None, None)]
 
 
@@ -63,46 +75,53 @@ def test_the_coordinator_is_reached_without_proxies(monkeypatch, calls):
   monkeypatch.setenv('no_proxy', 'localhost')
   monkeypatch.setenv('no_grpc_proxy', '')
   find(monkeypatch, 'host:1234', 2, 1, 'deactivate')
-  distributed.initialize()
-  assert os.environ['no_grpc_proxy'] == 'localhost,host'
+  with distributed.connected():
+    assert os.environ['no_grpc_proxy'] == 'localhost,host'
 
 
 def test_a_malformed_address_is_refused(monkeypatch, calls):
   find(monkeypatch, 'host', 2, 1, 'deactivate')
   with pytest.raises(errors.UserError, match="'host' must have the form"):
-    distributed.initialize()
+    with distributed.connected():
+      pass
   assert calls == []
 
 
+LOST = 'error: another process was lost ({}): rerun the command on every host'
+
+
 @pytest.mark.parametrize(
-  'message, count, ends',
+  'error, status, printed',
   [
-    ('UNKNOWN: Gloo all-reduce failed:\nConnection closed by peer', 2, True),
-    ('UNAVAILABLE: socket closed', 2, True),
-    ('INTERNAL: NCCL operation failed: remote process exited', 2, True),
-    ('RESOURCE_EXHAUSTED: Out of memory', 2, False),
-    ('UNKNOWN: Gloo all-reduce failed', 1, False),
+    (errors.UserError('no data'), 1, 'error: no data\n'),
+    (KeyboardInterrupt(), 130, 'interrupted\n'),
+    (
+      jax.errors.JaxRuntimeError('UNKNOWN: Gloo failed:\nclosed by peer'),
+      1,
+      LOST.format('UNKNOWN: Gloo failed: closed by peer'),
+    ),
+    (
+      jax.errors.JaxRuntimeError('UNAVAILABLE: Socket closed'),
+      1,
+      LOST.format('UNAVAILABLE: Socket closed'),
+    ),
+    (
+      jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory'),
+      1,
+      'Traceback (most recent call last)',
+    ),
   ],
 )
-def test_a_lost_process_ends_this_one_in_one_line(
-  monkeypatch, capsys, message, count, ends
+def test_one_of_several_processes_ends_without_waiting(
+  monkeypatch, capsys, calls, error, status, printed
 ):
-  def leave(status):
-    assert status == 1
-    raise Exited
-
-  monkeypatch.setattr(jax, 'process_count', lambda: count)
-  monkeypatch.setattr(distributed.os, '_exit', leave)
-  expected = Exited if ends else jax.errors.JaxRuntimeError
-  with pytest.raises(expected), distributed.reporting_loss():
-    raise jax.errors.JaxRuntimeError(message)
-  error = capsys.readouterr().err
-  if ends:
-    text = message.replace('\n', ' ')
-    assert error.startswith(f'error: lost another process of this run ({text})')
-    assert error.count('\n') == 1
-  else:
-    assert not error
+  find(monkeypatch, 'host:1', 2, 0, 'deactivate')
+  with pytest.raises(Exited), distributed.connected():
+    raise error
+  assert calls[-1] == status
+  text = capsys.readouterr().err
+  assert text.startswith(printed)
+  assert text.count('\n') == 1 or 'Traceback' in printed
 
 
 # What each launcher sets in process {i} of two.
@@ -138,9 +157,9 @@ PROGRAM = """
 from nfnets import cli
 from nfnets.runtime import distributed
 def main():
-  distributed.initialize()
-  import jax
-  print(jax.process_index(), jax.process_count(), len(jax.local_devices()))
+  with distributed.connected():
+    import jax
+    print(jax.process_index(), jax.process_count(), len(jax.local_devices()))
 cli.run(main)
 """
 

@@ -11,14 +11,15 @@ from nfnets import errors
 from nfnets.runtime import launchers
 from tests.runtime import environments
 
-PREFIXES = ('SLURM', 'OMPI', 'PMI', 'TPU', 'KUBERNETES', 'JOB_', 'JAX_', 'SKY')
+processes = launchers.Processes
+PREFIXES = 'SLURM OMPI PMI TPU MEGASCALE KUBERNETES JOB_ JAX_ SKYPILOT'.split()
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
   """Removes what launchers set; JAX's only ways to a network fail."""
   for name in list(os.environ):
-    if name.startswith(PREFIXES):
+    if name.startswith(tuple(PREFIXES)):
       monkeypatch.delenv(name)
 
   def fail(*_):
@@ -47,18 +48,13 @@ def find(coordinator=None, num_processes=None, process_id=None):
   return launchers.find(coordinator, num_processes, process_id, 1)
 
 
-def processes(*values):
-  return launchers.Processes(*values)
-
-
 def test_a_plain_machine_trains_alone(capsys):
   assert find() is None
   assert capsys.readouterr() == ('', '')
 
 
 def test_flags():
-  found = find('host:1', 2, 0)
-  assert found == processes('host:1', 2, 0, 'deactivate')
+  assert find('host:1', 2, 0) == processes('host:1', 2, 0, 'deactivate')
 
 
 def test_variables_and_flags_over_them(fake):

@@ -28,7 +28,9 @@ def meet(port, *processes, timeout=5.0):
 
   def run(process):
     try:
-      rendezvous.meet(f'127.0.0.1:{port}', *process, timeout)
+      address = f'127.0.0.1:{port}'
+      for connection in rendezvous.meet(address, *process, timeout).values():
+        connection.close()
     except errors.UserError as error:
       return str(error)
     return ''
@@ -103,8 +105,8 @@ def test_a_port_in_use_is_reported(port):
 
 def test_strangers_and_processes_that_leave_do_not_count(port):
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    first = pool.submit(rendezvous.meet, f'127.0.0.1:{port}', 2, 0, 10)
-    for hello in (b'GET / HTTP/1.1\r\n', b'nfnets a b\n', b'nfnets 2 1\n'):
+    first = pool.submit(meet, port, (3, 0), timeout=10)
+    for hello in (b'GET / HTTP/1.1\r\n', b'nfnets a b\n', b'nfnets 3 1\n'):
       while True:
         try:
           connection = socket.create_connection(('127.0.0.1', port))
@@ -114,8 +116,8 @@ def test_strangers_and_processes_that_leave_do_not_count(port):
       connection.sendall(hello)
       connection.close()
       assert not first.done()
-    rendezvous.meet(f'127.0.0.1:{port}', 2, 1, 10)
-    first.result()
+    assert meet(port, (3, 2), (3, 1), timeout=10) == ['', '']
+    assert first.result() == ['']
 
 
 def test_processes_that_disagree_about_their_number_end_together(port):
