@@ -13,12 +13,10 @@ import jax
 from nfnets import errors
 from nfnets.runtime import launchers, rendezvous, watch
 
-# A process that does not respond for this long counts as lost, and the others
-# abort. JAX's default, 100 s, would let them wait for almost two minutes.
+# JAX aborts the process if another does not respond for this long, connect or
+# end in this time. `rendezvous` and `watch` report most failures earlier.
 _HEARTBEAT_SECONDS = 60
-# All are there once they have met. JAX aborts after this time.
 _JAX_CONNECT_SECONDS = 60
-# How long the end of a process waits for that of the others.
 _SHUTDOWN_SECONDS = 60
 # In the errors of a collective operation if another process is gone.
 _LOST = re.compile(

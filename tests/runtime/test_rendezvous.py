@@ -11,6 +11,11 @@ from nfnets import errors
 from nfnets.runtime import rendezvous
 
 
+@pytest.fixture(autouse=True)
+def retry_quickly(monkeypatch):
+  monkeypatch.setattr(rendezvous, '_RETRY_SECONDS', 0.05)
+
+
 @pytest.fixture(name='port')
 def free_port():
   with socket.create_server(('127.0.0.1', 0)) as server:

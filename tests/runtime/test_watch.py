@@ -76,6 +76,7 @@ def test_all_end_when_one_is_lost(ends):
 def test_all_end_when_process_0_is_lost(ends):
   watches, peers = start(3)
   watches[0]._ending.set()
+  watches[0]._failed = True  # It notices nothing any more.
   for connection in peers[0].values():
     connection.shutdown(socket.SHUT_RDWR)
   wait(watches)
