@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -193,3 +194,41 @@ def test_two_processes_of_a_launcher_connect(launcher, proxy):
   for i, process in enumerate(processes):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out.splitlines()[-1:]) == (0, [f'{i} 2 1']), err
+
+
+WAITING = """
+import sys, time
+from nfnets import cli, errors
+from nfnets.runtime import distributed
+def main():
+  index, victim, port = map(int, sys.argv[1:])
+  with distributed.connected(f'127.0.0.1:{port}', 2, index, 120):
+    if index == victim:
+      raise errors.UserError('no data here')
+    time.sleep(300)  # as in a collective of an accelerator
+cli.run(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_an_error_of_one_process_ends_another_that_waits(victim):
+  port = str(random.randrange(20_000, 60_000))
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', WAITING, str(index), str(victim), port],
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  begun = time.monotonic()
+  ends = [
+    (process.communicate(timeout=120)[1], process.returncode)
+    for process in processes
+  ]
+  assert time.monotonic() - begun < 120
+  assert ends[victim] == ('error: no data here\n', 1)
+  line = f'error: process {victim} failed: no data here\n'
+  assert ends[1 - victim] == (line, 1)
