@@ -96,7 +96,7 @@ def test_skypilot_starts_one_process_per_machine():
   for name, value in task['envs'].items():
     options = options.replace(f'"${name}"', str(value))
   check_options(shlex.split(options.replace('\\\n', '')))
-  assert task['setup'] == './run.sh setup'
+  assert task['setup'].endswith(' ./run.sh setup\n')
   assert '/bucket' in task['file_mounts']
   assert '--workdir=/bucket/' in options
 

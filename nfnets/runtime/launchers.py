@@ -68,7 +68,7 @@ class _SkyPilot:
 
 
 class _Unlisted:
-  """Stands for all launchers if a release of JAX has moved its detectors."""
+  """Replaces all detectors if a release of JAX has moved them."""
 
   name = None
 

@@ -2,8 +2,8 @@
 
 `jax.distributed.initialize` aborts the interpreter if a process is missing when
 its timeout ends, and reports neither the address nor what is missing. Here
-process 0 listens on the coordinator's port, the others say hello and wait until
-all have arrived. Then the port is free again for JAX.
+process 0 listens on the coordinator's port; the others connect and wait until
+all have arrived. Then JAX can listen on the port.
 """
 
 import contextlib
@@ -197,7 +197,7 @@ def _join(
 
 
 def _ask(connection: socket.socket, hello: str, deadline: float) -> str:
-  """Says hello to process 0 and waits until it starts the run.
+  """Introduces this process to process 0 and waits for the start of the run.
 
   Returns:
     '' to start, or what is wrong with the answer.

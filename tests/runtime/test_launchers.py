@@ -100,7 +100,7 @@ def test_a_malformed_variable_is_refused(fake):
     environments.KUBERNETES,
   ],
 )
-def test_one_process_is_alone_whatever_the_launcher(fake, environment):
+def test_one_process_is_alone_under_any_launcher(fake, environment):
   fake(environment)
   assert find(num_processes=1) is None
 
@@ -134,7 +134,7 @@ def test_slurm_with_one_task(fake, capsys):
     ),
   ],
 )
-def test_slurm_without_srun_trains_alone_and_says_so(
+def test_slurm_without_srun_trains_alone_with_a_note(
   fake, capsys, variables, tasks
 ):
   fake(variables, SLURM_JOB_ID='1')
