@@ -13,6 +13,10 @@
 
 set -euo pipefail
 
+if [[ $# -lt 5 ]]; then
+  sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+fi
 name=$1 zone=$2 type=$3 version=$4 bucket=$5
 shift 5
 
@@ -28,20 +32,20 @@ state() {
   tpu describe --format='value(state)' 2> /dev/null || true
 }
 
-set_up() {
-  local archive
-  archive=$(mktemp -d)/nfnets.tar.gz
-  git archive --output="$archive" HEAD
+copy_code() {
   gcloud compute tpus tpu-vm scp "$archive" "$name:/tmp/nfnets.tar.gz" \
     --zone="$zone" --worker=all --quiet
+}
+
+set_up() {
   # The images have Python 3.10; uv installs a newer one.
   on_all_hosts "mkdir -p nfnets /tmp/bucket
     tar -xzf /tmp/nfnets.tar.gz -C nfnets
     mountpoint -q /tmp/bucket || gcsfuse --implicit-dirs $bucket /tmp/bucket
     python3 -m pip install --quiet --user uv
     python3 -m uv python install --quiet 3.12
-    PYTHON=\$(python3 -m uv python find 3.12) NFNETS_PLATFORM=tpu \
-      ./nfnets/run.sh setup"
+    PYTHON=\$(python3 -m uv python find 3.12) \
+      NFNETS_PLATFORM=tpu ./nfnets/run.sh setup"
 }
 
 train() {
@@ -50,9 +54,15 @@ train() {
     tpu delete > /dev/null 2>&1 || true
     tpu create --accelerator-type="$type" --version="$version" --spot || return
   fi
-  set_up && on_all_hosts \
+  copy_code && set_up && on_all_hosts \
     "cd nfnets; .venv/bin/python -m nfnets.experiment$options"
 }
+
+scratch=$(mktemp -d)
+trap 'rm -rf -- "$scratch"' EXIT
+archive=$scratch/nfnets.tar.gz
+# What is committed; the script may be started from any folder.
+git -C "$(dirname -- "${BASH_SOURCE[0]}")/.." archive --output="$archive" HEAD
 
 options=$(printf ' %q' "$@")
 failures=0
