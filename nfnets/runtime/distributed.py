@@ -20,9 +20,7 @@ _JAX_CONNECT_SECONDS = 60
 _SHUTDOWN_SECONDS = 60
 # In the errors of a collective operation if another process is gone.
 _LOST = re.compile(
-  r'gloo|nccl|connection (reset|closed)|socket closed'
-  r'|^(UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED)',
-  re.IGNORECASE,
+  '^(UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED)|^(UNKNOWN|INTERNAL).*(Gloo|NCCL)'
 )
 
 
@@ -94,8 +92,10 @@ def _ending_together(watched: watch.Watch) -> Iterator[None]:
     elif isinstance(error, KeyboardInterrupt):
       print('interrupted', file=sys.stderr)
       status = 130
-    elif isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(reason):
-      reason = f'another process was lost ({reason[:200]}): {watch.RERUN}'
+    elif _LOST.search(reason):  # of JAX, which may raise a plain ValueError
+      reason = watched.reason(seconds=1) or (
+        f'another process was lost ({reason[:200]}): {watch.RERUN}'
+      )
       print(f'error: {reason}', file=sys.stderr)
     else:
       traceback.print_exc()

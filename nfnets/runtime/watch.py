@@ -39,11 +39,17 @@ class Watch:
     self._index = index
     self._peers = peers
     self._ending = threading.Event()
-    self._failed = False
+    self._known = threading.Event()
+    self._reason = ''
     for connection in peers.values():
       _detect_dead_hosts(connection)
     self._thread = threading.Thread(target=self._receive, daemon=True)
     self._thread.start()
+
+  def reason(self, seconds: float) -> str:
+    """Returns why another process ended early; '' if none does in this time."""
+    self._known.wait(seconds)
+    return self._reason
 
   def finish(self) -> None:
     """Announces that this process has done its part."""
@@ -76,23 +82,23 @@ class Watch:
 
   def _end(self, index: int, line: str) -> None:
     """Passes the first failure on and ends this process after a while."""
-    if self._failed:
+    if self._known.is_set():
       return
-    self._failed = True
-    reason = line.removeprefix(_ERROR).strip() or (
+    self._reason = line.removeprefix(_ERROR).strip() or (
       f'process {index} was lost: {RERUN}'
     )
     seconds = _GRACE_SECONDS
     if self._index == 0:
-      self._tell(f'{_ERROR} {reason}')
+      self._tell(f'{_ERROR} {self._reason}')
       seconds += _LAST_SECONDS
-    timer = threading.Timer(seconds, self._exit, [reason])
+    self._known.set()
+    timer = threading.Timer(seconds, self._exit)
     timer.daemon = True
     timer.start()
 
-  def _exit(self, reason: str) -> None:
+  def _exit(self) -> None:
     if not self._ending.is_set():
-      print(f'error: {reason}', file=sys.stderr, flush=True)
+      print(f'error: {self._reason}', file=sys.stderr, flush=True)
       os._exit(1)
 
   def _tell(self, line: str) -> None:

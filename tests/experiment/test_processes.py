@@ -108,7 +108,7 @@ def test_another_number_of_processes_resumes_what_a_killed_one_left(
   assert status == 1
   errors = [line for line in err.splitlines() if 'rror' in line]
   assert len(errors) == 1, err
-  assert errors[0].startswith('error: another process was lost (')
+  assert errors[0].startswith('error: process 1 was lost: rerun the command')
   assert 'Traceback' not in err
   for count in (1, 4):
     resumed = shutil.copytree(left, tmp_path / str(count))

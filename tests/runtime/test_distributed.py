@@ -97,7 +97,7 @@ LOST = 'error: another process was lost ({}): rerun the command on every host'
     (errors.UserError('no data'), 1, 'error: no data\n'),
     (KeyboardInterrupt(), 130, 'interrupted\n'),
     (
-      jax.errors.JaxRuntimeError('UNKNOWN: Gloo failed:\nclosed by peer'),
+      ValueError('UNKNOWN: Gloo failed:\nclosed by peer'),
       1,
       LOST.format('UNKNOWN: Gloo failed: closed by peer'),
     ),
@@ -123,6 +123,16 @@ def test_one_of_several_processes_ends_without_waiting(
   text = capsys.readouterr().err
   assert text.startswith(printed)
   assert text.count('\n') == 1 or 'Traceback' in printed
+
+
+def test_the_lost_process_is_named(monkeypatch, capsys, calls):
+  find(monkeypatch, 'host:1', 2, 0, 'deactivate')
+  monkeypatch.setattr(
+    distributed.watch.Watch, 'reason', lambda *_, **__: 'process 1 was lost'
+  )
+  with pytest.raises(Exited), distributed.connected():
+    raise jax.errors.JaxRuntimeError('INTERNAL: NCCL operation failed')
+  assert capsys.readouterr().err == 'error: process 1 was lost\n'
 
 
 # What each launcher sets in process {i} of two.

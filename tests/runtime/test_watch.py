@@ -17,9 +17,9 @@ def recorded_ends(monkeypatch):
   monkeypatch.setattr(watch, '_GRACE_SECONDS', 0.05)
   monkeypatch.setattr(watch, '_LAST_SECONDS', 0.05)
 
-  def leave(self, reason):
+  def leave(self):
     if not self._ending.is_set():
-      ended.append((self._index, reason))
+      ended.append((self._index, self.reason(0)))
       for connection in self._peers.values():
         with contextlib.suppress(OSError):
           connection.shutdown(socket.SHUT_RDWR)
@@ -76,7 +76,7 @@ def test_all_end_when_one_is_lost(ends):
 def test_all_end_when_process_0_is_lost(ends):
   watches, peers = start(3)
   watches[0]._ending.set()
-  watches[0]._failed = True  # It notices nothing any more.
+  watches[0]._known.set()  # It notices nothing any more.
   for connection in peers[0].values():
     connection.shutdown(socket.SHUT_RDWR)
   wait(watches)
@@ -118,9 +118,10 @@ def test_a_process_ends_with_status_1_and_one_line(monkeypatch, capsys):
   statuses = []
   monkeypatch.setattr(watch.os, '_exit', statuses.append)
   [_, other], _ = start(2)
-  other._exit('process 0 was lost')
+  other._reason = 'process 0 was lost'
+  other._exit()
   assert statuses == [1]
   assert capsys.readouterr().err == 'error: process 0 was lost\n'
   other.finish()
-  other._exit('process 0 was lost')
+  other._exit()
   assert statuses == [1]

@@ -187,6 +187,6 @@ def test_the_other_process_exits_when_one_dies(tmp_path, victim):
     assert status in (1, -signal.SIGABRT), output
   else:
     assert status == 1
-    assert 'error: another process was lost (' in output
+    assert 'error: process 1 was lost: rerun the command' in output
     assert 'Traceback' not in output
   assert checkpoint.read_weights(tmp_path / 'checkpoints').step >= 4
