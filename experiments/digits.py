@@ -37,7 +37,6 @@ def get_config():
   config.train.dtype = 'float32'
   config.train.ema_decay = 0.99
   config.eval.every_epochs = 5.0
-  config.eval.batch_size = 120
   config.checkpoint.every_epochs = 5.0
   config.log.every_steps = 20
   return config

@@ -34,6 +34,5 @@ def get_config():
   config.train.batch_size = 32
   config.train.epochs = 10.0
   config.train.ema_decay = 0.999
-  config.eval.batch_size = 32
   config.log.every_steps = 10
   return config

@@ -39,7 +39,6 @@ def get_config():
   config.train.epochs = 100.0
   config.train.ema_decay = 0.999
   config.eval.every_epochs = 5.0
-  config.eval.batch_size = 64
   config.checkpoint.every_epochs = 5.0
   config.log.every_steps = 20
   return config

@@ -70,7 +70,9 @@ def _equation_macs(equation: core.JaxprEqn) -> int:
   if primitive == 'conv_general_dilated':
     kernel = equation.invars[1].aval.shape
     out_axis = params['dimension_numbers'].rhs_spec[0]
-    return outputs * math.prod(kernel) // kernel[out_axis]
+    # Zeros between the inputs, as in the gradient of strided convolutions.
+    zeros = math.prod(params['lhs_dilation'])
+    return outputs * math.prod(kernel) // kernel[out_axis] // zeros
   inner = [_jaxpr_macs(jaxpr) for jaxpr in _inner_jaxprs(params)]
   if primitive == 'cond':
     return max(inner)

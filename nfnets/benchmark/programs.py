@@ -14,6 +14,7 @@ from nfnets.augment import preprocess as preprocess_lib
 from nfnets.benchmark import timing
 from nfnets.models import registry
 from nfnets.optim import optimizer as optimizer_lib
+from nfnets.runtime import memory
 from nfnets.training import devices, gradient
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
@@ -70,7 +71,7 @@ class _Compiled(NamedTuple):
       flop=flop,
       trace_seconds=self.trace_seconds,
       compile_seconds=self.compile_seconds,
-      memory_bytes=_memory_bytes(self.call),
+      memory_bytes=memory.program_size(self.call),
       text=self.call.as_text(),
     )
 
@@ -83,18 +84,6 @@ def _compile(function: jax.stages.Wrapped, *args: object) -> _Compiled:
   compiled = lowered.compile()
   end = time.perf_counter()
   return _Compiled(compiled, middle - start, end - middle)
-
-
-def _memory_bytes(compiled: jax.stages.Compiled) -> int | None:
-  memory = compiled.memory_analysis()
-  if memory is None:
-    return None
-  return (
-    memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    + memory.temp_size_in_bytes
-    - memory.alias_size_in_bytes
-  )
 
 
 def _timed(call: Callable[..., object], *args: object) -> timing.Run:

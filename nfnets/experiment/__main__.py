@@ -1,7 +1,7 @@
-"""Trains or evaluates a network.
+"""Trains, evaluates or compiles a network.
 
 python -m nfnets.experiment --config=FILE[:VARIANT]
-    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval] ...
+    [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval|compile] ...
 """
 
 import argparse
@@ -20,6 +20,9 @@ def main() -> int:
     parser.print_help()
     return 0
 
+  if options.topology and options.mode != 'compile':
+    parser.error(f'--topology={options.topology} needs --mode=compile')
+
   # Imported late and in order of cost: --help and errors are instant.
   from nfnets.experiment import command_line
 
@@ -28,10 +31,12 @@ def main() -> int:
   )
   workdir = pathlib.Path(options.workdir or f'runs/{name}')
 
-  from nfnets.experiment import evaluate, train
+  from nfnets.experiment import ahead, evaluate, train
   from nfnets.runtime import compilation, distributed
 
   compilation.prepare()
+  if options.mode == 'compile':
+    return ahead.report(config, options.topology)
   with distributed.connected(
     options.coordinator,
     options.num_processes,
@@ -68,9 +73,10 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--mode',
-    choices=('train', 'eval'),
+    choices=('train', 'eval', 'compile'),
     default='train',
-    help='eval measures the latest checkpoint or --weights'
+    help='eval measures the latest checkpoint or --weights; compile prints the'
+    ' memory, FLOPs and collectives of both programs and runs nothing'
     ' (default: %(default)s)',
   )
   parser.add_argument(
@@ -78,8 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     metavar='FILE',
     help='with --mode=eval: a weights file to measure instead of a checkpoint',
   )
+  _add_topology(parser)
   _add_processes(parser)
   return parser
+
+
+def _add_topology(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--topology',
+    metavar='NAME',
+    help='with --mode=compile: accelerators to compile for, which need not be'
+    ' there: a slice of TPUs such as v5e:4x4 (needs libtpu), h100 or h100:8'
+    ' (needs "jax[cuda12]"); default: the devices of this machine',
+  )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -180,21 +180,27 @@ def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
   return result
 
 
-def check_batch_size(config: ml_collections.ConfigDict) -> None:
+def check_batch_size(
+  config: ml_collections.ConfigDict, device_count: int
+) -> None:
   """Checks that devices and micro-batches divide the batch.
+
+  Args:
+    config: the settings.
+    device_count: number of devices in all processes.
 
   Raises:
     UserError: they do not; the message contains the nearest sizes that work.
   """
   size = config.train.batch_size
-  unit = jax.device_count() * config.train.accumulation
+  unit = device_count * config.train.accumulation
   if size % unit == 0:
     return
   below, above = size // unit * unit, (size // unit + 1) * unit
   nearest = f'{below} or {above}' if below else f'{above}'
   raise errors.UserError(
     f'config.train.batch_size={size} is not divisible by'
-    f' {jax.device_count()} device(s) x {config.train.accumulation}'
+    f' {device_count} device(s) x {config.train.accumulation}'
     f' micro-batch(es): use {nearest}'
   )
 
@@ -259,6 +265,7 @@ def _treatment(config: ml_collections.ConfigDict) -> _Treatment:
 def make_evaluation(
   config: ml_collections.ConfigDict,
   model: models.Model,
+  eval_step: step_lib.EvalStep,
   source: source_lib.Source,
 ) -> loop.Evaluate:
   """Builds the function that evaluates a train state on a held-out split.
@@ -266,16 +273,14 @@ def make_evaluation(
   Args:
     config: the settings.
     model: the network in training.
+    eval_step: from `steps.make_eval_step`.
     source: the held-out split; each call reads it once.
 
   Returns:
     The function described in `training.evaluate.make_evaluation`.
   """
-  folded, fold = models.folded(model)
   return evaluate_lib.make_evaluation(
-    step_lib.make_eval_step(
-      folded, mean=model.config.mean, std=model.config.std
-    ),
+    eval_step,
     inputs.eval_batches(config, source, model),
-    step_lib.make_fold(fold),
+    step_lib.make_fold(models.folded(model)[1]),
   )

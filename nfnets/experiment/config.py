@@ -41,7 +41,7 @@ def base() -> ml_collections.ConfigDict:
       'eval': {
         'every_epochs': 1.0,  # epochs between evaluations
         'every_steps': 0,  # steps; if not 0, replaces every_epochs
-        'batch_size': 1000,  # images, over all devices
+        'batch_size': 0,  # images, over all devices; 0: as in training
       },
       'checkpoint': {
         'every_epochs': 1.0,  # epochs between checkpoints
@@ -163,7 +163,6 @@ def steps(
 _POSITIVE = (
   'train.batch_size',
   'train.accumulation',
-  'eval.batch_size',
   'eval.every_epochs',
   'checkpoint.every_epochs',
   'checkpoint.keep',
@@ -181,6 +180,7 @@ _NOT_NEGATIVE = (
   'augment.randaugment_layers',
   'augment.randaugment_magnitude',
   'data.num_workers',
+  'eval.batch_size',
 )
 _FRACTION = (
   'optimizer.momentum',

@@ -2,11 +2,12 @@
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 
 from nfnets import models, weights
-from nfnets.experiment import build, inputs
+from nfnets.experiment import build, fitting, inputs, steps
 from nfnets.models import registry
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
@@ -34,13 +35,17 @@ def evaluate(
   """
   source = inputs.load_source(config, 'eval')
   model = build.make_model(config, source.num_classes)
-  evaluation = build.make_evaluation(config, model, source)
+  eval_step = steps.make_eval_step(model)
+  evaluation = build.make_evaluation(config, model, eval_step, source)
   state, names = (
     _from_file(weights_file, model)
     if weights_file
     else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
   )
-  metrics = evaluation(devices.replicate(state), lambda: False)
+  fitting.check_evaluation(config, model, eval_step, len(source))
+  remedy = fitting.less_evaluation(config, len(source), jax.device_count())
+  with fitting.explained(remedy, lambda: 'nothing was measured'):
+    metrics = evaluation(devices.replicate(state), lambda: False)
   if devices.is_primary():
     for prefix, name in names.items():
       print(

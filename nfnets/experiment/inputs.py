@@ -4,6 +4,8 @@ Training, evaluation and previews use these functions, so all of them see the
 same images.
 """
 
+import math
+
 import jax
 import ml_collections
 
@@ -32,6 +34,33 @@ def load_source(
 def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
   """Returns the side of the training images in pixels."""
   return config.data.image_size or model.config.train_size
+
+
+def eval_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
+  """Returns the side of the evaluation images in pixels."""
+  return config.data.eval_size or model.config.test_size
+
+
+def eval_batch_size(
+  config: ml_collections.ConfigDict, examples: int, device_count: int
+) -> int:
+  """Returns the number of images per evaluation batch, over all devices.
+
+  By default a device evaluates as many images together as it trains on, at
+  most; the batches are as equal as possible, since the last one is padded.
+
+  Args:
+    config: the settings.
+    examples: number of images in the split.
+    device_count: number of devices in all processes; divides the result.
+  """
+  examples = max(1, examples)  # The pipeline refuses an empty split.
+  size = config.eval.batch_size
+  if not size:
+    micro_batches = device_count * config.train.accumulation
+    size = max(1, config.train.batch_size // micro_batches) * device_count
+    size = math.ceil(examples / math.ceil(examples / size))
+  return math.ceil(min(size, examples) / device_count) * device_count
 
 
 def train_batches(
@@ -66,12 +95,10 @@ def eval_batches(
   model: models.Model,
 ) -> batches.Batches:
   """Builds this process's evaluation batches, each image exactly once."""
-  devices = jax.device_count()
   return pipeline.eval_batches(
     source,
-    # Rounded up to a multiple of the devices: padding is masked.
-    batch_size=-(-config.eval.batch_size // devices) * devices,
-    image_size=config.data.eval_size or model.config.test_size,
+    batch_size=eval_batch_size(config, len(source), jax.device_count()),
+    image_size=eval_size(config, model),
     preset=config.data.eval_preset,
     crop_pct=model.config.crop_pct,
     crop_mode=model.config.crop_mode,

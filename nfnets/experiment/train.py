@@ -1,24 +1,23 @@
 """Trains a network: one run, from settings to checkpoints and metrics."""
 
 import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
-import optax
 
-from nfnets import errors, files, models, weights
+from nfnets import errors, files, weights
 from nfnets.analysis import macs
 from nfnets.data import source as source_lib
-from nfnets.experiment import build, inputs
+from nfnets.experiment import build, fitting, inputs
 from nfnets.experiment import config as config_lib
+from nfnets.experiment import steps as steps_lib
 from nfnets.training import checkpoint, devices, loop, reporting
 from nfnets.training import state as state_lib
-from nfnets.training import step as step_lib
 from nfnets.training import workdir as workdir_lib
 
 
@@ -36,31 +35,34 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     UserError: an error that the user can fix. Most are found before anything
       slow starts.
   """
-  build.check_batch_size(config)
+  build.check_batch_size(config, jax.device_count())
   source, eval_source = _load_sources(config)
   length = build.lengths(config, len(source))
-  model = build.make_model(config, source.num_classes)
   schedule = build.make_schedule(config, length)
-  optimizer = build.make_optimizer(config, schedule)
-  preprocess = inputs.make_preprocess(config, model)
+  steps = steps_lib.make_steps(config, source.num_classes, schedule)
   with contextlib.ExitStack() as stack:
     stack.enter_context(_claimed(config, workdir))
     checkpointer = stack.enter_context(_checkpointer(config, workdir))
-    state, start, metrics = _start_state(config, model, optimizer, checkpointer)
+    stack.enter_context(
+      fitting.explained(
+        f'{fitting.less_training(config)}; for an evaluation, reduce'
+        ' config.eval.batch_size',
+        lambda: _saved(checkpointer),
+      )
+    )
+    create, start, metrics = _start_state(steps, checkpointer)
+    memory = fitting.check_training(steps, len(eval_source))
     reporter = stack.enter_context(_reporter(config, workdir, length, start))
-    reporter.message(_summary(config, model, start))
+    reporter.message(_summary(steps, memory, start))
     outcome = loop.train(
-      state,
-      train_step=step_lib.make_train_step(
-        build.make_gradient(config, model, preprocess),
-        optimizer,
-        schedule=schedule,
-        ema_decay=config.train.ema_decay or None,
-      ),
+      devices.replicate(create()),
+      train_step=steps.train,
       batches=inputs.train_batches(
-        config, source, model, preprocess.images_per_example
+        config, source, steps.model, steps.images_per_example
       ),
-      evaluate=build.make_evaluation(config, model, eval_source),
+      evaluate=build.make_evaluation(
+        config, steps.model, steps.evaluation, eval_source
+      ),
       checkpointer=checkpointer,
       reporter=reporter,
       total_steps=length.total,
@@ -180,42 +182,48 @@ def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
 
 
 def _start_state(
-  config: ml_collections.ConfigDict,
-  model: models.Model,
-  optimizer: optax.GradientTransformation,
-  checkpointer: checkpoint.Checkpointer,
-) -> tuple[state_lib.TrainState, int, dict[str, float]]:
-  """Returns the replicated state to start from, its step and its metrics."""
-  size = inputs.image_size(config, model)
-  ema = bool(config.train.ema_decay)
+  steps: steps_lib.Steps, checkpointer: checkpoint.Checkpointer
+) -> tuple[Callable[[], state_lib.TrainState], int, dict[str, float]]:
+  """Reads what to start from; nothing is on the devices yet.
 
-  def create() -> state_lib.TrainState:
-    key = jax.random.key(config.seed)
-    return state_lib.create_train_state(model, optimizer, key, size, ema=ema)
-
-  restored = checkpointer.restore_latest(jax.eval_shape(create))
+  Returns:
+    What creates the state, its step, and its metrics.
+  """
+  restored = checkpointer.restore_latest(steps_lib.state_shapes(steps))
   if restored is not None:
-    state = devices.replicate(restored.state)
-    return state, restored.step, restored.metrics
+    return lambda: restored.state, restored.step, restored.metrics
+  config = steps.config
   if not config.init_from:
-    return devices.replicate(create()), 0, {}
-  params, net_state = weights.load_for(config.init_from, model, reset_head=True)
-  state = state_lib.from_params(params, net_state, optimizer, ema=ema)
-  return devices.replicate(state), 0, {}
+    return functools.partial(steps_lib.create_state, steps), 0, {}
+  params, net_state = weights.load_for(
+    config.init_from, steps.model, reset_head=True
+  )
+  create = functools.partial(
+    state_lib.from_params,
+    params,
+    net_state,
+    steps.optimizer,
+    ema=bool(config.train.ema_decay),
+  )
+  return create, 0, {}
 
 
-def _summary(
-  config: ml_collections.ConfigDict, model: models.Model, start: int
-) -> str:
-  """Describes model, devices and optimizer, and the step if resumed."""
+def _saved(checkpointer: checkpoint.Checkpointer) -> str:
+  step = checkpointer.latest_step
+  return 'no checkpoint yet' if step is None else f'step {step} is saved'
+
+
+def _summary(steps: steps_lib.Steps, memory: str, start: int) -> str:
+  """Describes model, devices, memory, optimizer, and the step if resumed."""
+  config, model = steps.config, steps.model
   size = inputs.image_size(config, model)
-  images = jnp.zeros((1, size, size, 3))
-  params, _ = jax.eval_shape(model.init, jax.random.key(0), images)
+  params = steps_lib.state_shapes(steps).params
   summary = reporting.start_summary(
     model=config.model.name,
     parameters=sum(x.size for x in jax.tree.leaves(params)),
     gmacs=macs.model_macs(model, size) / 1e9,
     image_size=size,
+    memory=memory,
     groups=build.describe_groups(config, params),
   )
   return f'{summary}\nresuming from step {start}' if start else summary

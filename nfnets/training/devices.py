@@ -5,7 +5,7 @@ slice of the global batch; process 0 alone prints and writes to the workdir.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypedDict, TypeVar
 
 import chex
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from nfnets import errors
 
@@ -160,9 +161,62 @@ def ahead(batches: Iterable[Batch]) -> Iterator[DeviceBatch]:
     yield waiting
 
 
-def _sharding(spec: PartitionSpec) -> NamedSharding:
-  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-  return NamedSharding(mesh, spec)
+def like_replicated(
+  tree: Tree, targets: Sequence[jax.Device] | None = None
+) -> Tree:
+  """Returns what stands for `replicate(tree)` in the `lower` of a program.
+
+  Args:
+    tree: pytree of arrays or of their shapes, such as from `jax.eval_shape`.
+    targets: devices of a topology; None: those of this process.
+  """
+  sharding = _sharding(PartitionSpec(), targets)
+  return jax.tree.map(lambda x: _stand_in(x.shape, x.dtype, sharding), tree)
+
+
+def like_batch(
+  rows: int, image_size: int, targets: Sequence[jax.Device] | None = None
+) -> DeviceBatch:
+  """Returns what stands for `shard_batch(batch)` in the `lower` of a program.
+
+  Args:
+    rows: images on each device.
+    image_size: height and width of the images, pixels.
+    targets: devices of a topology; None: those of this process.
+  """
+  sharding = _sharding(PartitionSpec(AXIS), targets)
+  shape = sharding.mesh.size, rows
+  return {
+    'image': _stand_in((*shape, image_size, image_size, 3), 'uint8', sharding),
+    'label': _stand_in(shape, 'int32', sharding),
+    'mask': _stand_in(shape, 'bool', sharding),
+    'index': _stand_in(shape, 'int32', sharding),
+  }
+
+
+def _stand_in(
+  shape: Sequence[int], dtype: DTypeLike, sharding: NamedSharding
+) -> jax.Array | jax.ShapeDtypeStruct:
+  if jax.process_count() == 1:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+  # With several processes, pmap lowers only for arrays.
+  return jax.device_put(np.zeros(shape, dtype), sharding)
+
+
+def _sharding(
+  spec: PartitionSpec, targets: Sequence[jax.Device] | None = None
+) -> NamedSharding:
+  local = jax.local_devices() if targets is None else targets
+  return NamedSharding(Mesh(np.array(local), (AXIS,)), spec)
+
+
+def smallest(value: int) -> int:
+  """Returns the smallest of all processes' values, to 7 digits."""
+  if jax.process_count() == 1:
+    return value
+  # JAX has no 64-bit integers; bytes of memory need not be exact.
+  values = multihost_utils.process_allgather(np.float32(value))
+  return int(values.min())
 
 
 def broadcast_text(text: str) -> str:

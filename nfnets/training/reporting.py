@@ -214,6 +214,7 @@ def start_summary(
   parameters: int,
   gmacs: float,
   image_size: int,
+  memory: str,
   groups: Iterable[optimizer_lib.Group],
 ) -> str:
   """Summarizes the model, the devices and the optimizer in a few lines.
@@ -223,6 +224,7 @@ def start_summary(
     parameters: number of parameters.
     gmacs: multiply-accumulates per image, in 1e9.
     image_size: side of that image in pixels.
+    memory: the memory that the run needs and the device has, in one line.
     groups: from `optimizer.describe_groups`.
   """
   kinds = sorted({device.device_kind for device in jax.devices()})
@@ -232,6 +234,7 @@ def start_summary(
     f'model      {model}: {parameters:,} parameters, {gmacs:.3f} GMACs at '
     f'{image_size} px',
     f'devices    {jax.device_count()} x {", ".join(kinds)}{hosts}',
+    f'memory     {memory}',
   ]
   lines += [
     f'optimizer  {group.name}: {group.tensors} tensors, '

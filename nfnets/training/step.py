@@ -27,13 +27,11 @@ from nfnets.training import state as state_lib
 
 Tree = TypeVar('Tree', bound=chex.ArrayTree)
 Scalars: TypeAlias = dict[str, jax.Array]
-TrainStep: TypeAlias = Callable[
-  [state_lib.TrainState, devices.DeviceBatch],
-  tuple[state_lib.TrainState, Scalars],
-]
-EvalStep: TypeAlias = Callable[
-  [registry.Params, registry.State, devices.DeviceBatch], Scalars
-]
+# Compiled at the first call, or before by `lower(...).compile()`.
+# (TrainState, DeviceBatch) -> (TrainState, Scalars)
+TrainStep: TypeAlias = jax.stages.Wrapped
+# (Params, State, DeviceBatch) -> Scalars
+EvalStep: TypeAlias = jax.stages.Wrapped
 Fold: TypeAlias = Callable[[registry.Params], registry.Params]
 
 
@@ -43,6 +41,7 @@ def make_train_step(
   *,
   schedule: optax.Schedule,
   ema_decay: float | None = None,
+  targets: Sequence[jax.Device] | None = None,
 ) -> TrainStep:
   """Builds the program that training repeats.
 
@@ -56,6 +55,7 @@ def make_train_step(
     optimizer: applied to the averaged gradient of the whole batch.
     schedule: the optimizer's learning rate, for reporting.
     ema_decay: largest decay of the moving average; None keeps none.
+    targets: devices of a topology to compile for; None: all devices.
 
   Returns:
     train_step(state, batch) -> (state, scalars). `state` is replicated
@@ -92,6 +92,7 @@ def make_train_step(
     axis_name=devices.AXIS,
     in_axes=(None, 0),
     out_axes=(None, None),
+    devices=targets,
     donate_argnums=(0,),
   )
 
@@ -124,7 +125,11 @@ def _update(
 
 
 def make_eval_step(
-  model: registry.Model, *, mean: Sequence[float], std: Sequence[float]
+  model: registry.Model,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  targets: Sequence[jax.Device] | None = None,
 ) -> EvalStep:
   """Builds the program that evaluates the network on one batch.
 
@@ -132,6 +137,7 @@ def make_eval_step(
     model: the network.
     mean: mean of each channel, as a fraction of 255.
     std: standard deviation of each channel, as a fraction of 255.
+    targets: as in `make_train_step`.
 
   Returns:
     eval_step(params, state, batch) -> sums over the rows of all devices with
@@ -159,7 +165,11 @@ def make_eval_step(
     return lax.psum(sums, devices.AXIS)
 
   return jax.pmap(
-    eval_step, axis_name=devices.AXIS, in_axes=(None, None, 0), out_axes=None
+    eval_step,
+    axis_name=devices.AXIS,
+    in_axes=(None, None, 0),
+    out_axes=None,
+    devices=targets,
   )
 
 
@@ -184,9 +194,7 @@ def make_replica_check() -> Callable[[chex.ArrayTree], jax.Array]:
   """
 
   def check(tree: chex.ArrayTree) -> jax.Array:
-    digest = sum(
-      map(_bit_sum, jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32)
-    )
+    digest = _digest(jax.tree.leaves(tree))
     return lax.pmax(digest, devices.AXIS) == lax.pmin(digest, devices.AXIS)
 
   return _on_every_device(check)
@@ -207,8 +215,30 @@ def _on_every_device(
   return lambda tree: program(tree, ones)
 
 
-def _bit_sum(x: jax.Array) -> jax.Array:
-  """Sums an array's bits as uint32, each element times its own odd number."""
-  bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
-  weights = 2 * lax.iota(jnp.uint32, bits.size) + 1
-  return jnp.sum(bits * weights, dtype=jnp.uint32)
+def _digest(arrays: Sequence[jax.Array]) -> jax.Array:
+  """Hashes the bits of arrays of 32-bit numbers to a uint32.
+
+  Each number is scrambled together with its position before they are summed. A
+  plain or weighted sum of the bits would miss errors that cancel, such as the
+  lowest bit flipped up in one array and down in another.
+  """
+  digest = jnp.zeros((), jnp.uint32)
+  first = 0
+  for x in arrays:
+    bits = lax.bitcast_convert_type(x, jnp.uint32).ravel()
+    position = jnp.uint32(first % 2**32) + lax.iota(jnp.uint32, bits.size)
+    digest += jnp.sum(_scramble(bits ^ _scramble(position)), dtype=jnp.uint32)
+    first += bits.size
+  return digest
+
+
+def _scramble(x: jax.Array) -> jax.Array:
+  """Applies a bijection of uint32 in which each bit depends on all bits.
+
+  References:
+    Appleby, `MurmurHash3 <https://github.com/aappleby/smhasher>`_, 2011, the
+    finalizer of the 32-bit variant.
+  """
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+    x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
+  return x ^ (x >> jnp.uint32(16))

@@ -98,3 +98,15 @@ def test_a_gradient_costs_three_times_as_much():
   x, w = jnp.ones((2, 3)), jnp.ones((3, 5))
   gradient = jax.grad(lambda w, x: jnp.sum((x @ w) ** 2), argnums=(0, 1))
   assert macs.count_macs(gradient, w, x) == 3 * 30
+
+
+def test_a_strided_convolution_costs_as_much_in_each_pass():
+  x = jax.ShapeDtypeStruct((2, 8, 8, 6), 'float32')
+  kernel = jax.ShapeDtypeStruct((2, 2, 3, 4), 'float32')
+
+  def loss(x, kernel):
+    return jnp.sum(convolution.conv2d(x, kernel, stride=2, groups=2) ** 2)
+
+  once = macs.count_macs(loss, x, kernel)
+  assert once == 2 * 4 * 4 * 4 * (2 * 2 * 3)
+  assert macs.count_macs(jax.grad(loss, (0, 1)), x, kernel) == 3 * once

@@ -47,11 +47,10 @@ def test_runs_without_steps_are_errors(config, epochs, warmup, expected):
   [(6, 1, '4 or 8'), (20, 2, '16 or 24'), (3, 1, 'use 4')],
 )
 def test_batch_sizes_that_do_not_divide(config, size, accumulation, nearest):
-  """The tests have four devices."""
   config.train.batch_size = size
   config.train.accumulation = accumulation
   with pytest.raises(errors.UserError, match=nearest):
-    build.check_batch_size(config)
+    build.check_batch_size(config, 4)
 
 
 def test_the_learning_rate_grows_with_the_batch(config):

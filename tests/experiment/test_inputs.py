@@ -34,10 +34,10 @@ def reading(monkeypatch):
 def test_image_sizes_default_to_those_of_the_model(config, reading):
   model = build.make_model(config, 10)
   inputs.train_batches(config, None, model, 1)
-  inputs.eval_batches(config, None, model)
+  inputs.eval_batches(config, range(5000), model)
   config.data.image_size, config.data.eval_size = 32, 48
   inputs.train_batches(config, None, model, 1)
-  inputs.eval_batches(config, None, model)
+  inputs.eval_batches(config, range(5000), model)
   assert [call['image_size'] for call in reading] == [192, 256, 32, 48]
 
 
@@ -46,8 +46,38 @@ def test_batch_sizes(config, reading):
   model = build.make_model(config, 10)
   config.eval.batch_size = 1001
   inputs.train_batches(config, None, model, 2)
-  inputs.eval_batches(config, None, model)
+  inputs.eval_batches(config, range(5000), model)
   assert [call['batch_size'] for call in reading] == [16, 1004]
+
+
+@pytest.mark.parametrize(
+  'explicit, accumulation, examples, devices, expected',
+  [
+    # As in training: 256 on 4 devices; 1000 images are 4 equal batches.
+    (0, 1, 1000, 4, 252),
+    (0, 1, 1024, 4, 256),
+    # A device holds one micro-batch.
+    (0, 8, 1024, 4, 32),
+    # Never more than the split, rounded up to a multiple of the devices.
+    (0, 1, 20, 1, 20),
+    (0, 1, 21, 4, 24),
+    (0, 1, 1, 8, 8),
+    (1000, 1, 20, 1, 20),
+    # A size that the user chose stays.
+    (1000, 1, 50_000, 1, 1000),
+    (100, 1, 250, 1, 100),
+    # More devices than images per batch, and an empty split.
+    (0, 256, 1000, 2, 2),
+    (0, 1, 0, 2, 2),
+  ],
+)
+def test_evaluation_batches(
+  config, explicit, accumulation, examples, devices, expected
+):
+  config.train.batch_size = 256
+  config.train.accumulation = accumulation
+  config.eval.batch_size = explicit
+  assert inputs.eval_batch_size(config, examples, devices) == expected
 
 
 def test_reading_settings_reach_the_pipeline(config, reading):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def test_a_run_prints_its_model_accuracy_and_paths(trained):
     assert str(workdir / name) in out
     assert (workdir / name).exists()
   assert 'nfnet_f0: ' in out
+  assert re.search(r'memory +\d+ MiB for a train step, .* free ', out)
   assert (
     json.loads((workdir / 'config.json').read_text())['train.batch_size'] == 96
   )

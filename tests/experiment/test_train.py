@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.experiment import build, inputs, train
 from nfnets.experiment import config as config_lib
+from nfnets.experiment import inputs, steps, train
 from nfnets.training import checkpoint, loop
 
 
@@ -79,11 +79,11 @@ def test_both_splits_have_the_same_classes(
 
 def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   config.train.ema_decay = 0.9
-  model = build.make_model(config, 10)
-  optimizer = build.make_optimizer(config, lambda step: 0.1)
+  run = steps.make_steps(config, 10, lambda step: 0.1)
   saver = checkpoint.Checkpointer(tmp_path)
-  state, step, metrics = train._start_state(config, model, optimizer, saver)
+  create, step, metrics = train._start_state(run, saver)
   assert (step, metrics) == (0, {})
+  state = create()
   assert state.ema_params.keys() == state.params.keys()
   state = jax.device_get(state)
   later = state._replace(
@@ -92,15 +92,17 @@ def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   saver.save(5, later, {'eval/top1': 0.5})
   saver.close()
   saver = checkpoint.Checkpointer(tmp_path)
-  resumed, step, metrics = train._start_state(config, model, optimizer, saver)
+  resumed, step, metrics = train._start_state(run, saver)
   assert (step, metrics) == (5, {'eval/top1': 0.5})
-  jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), later)
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed()), later)
 
 
 def test_the_summary_contains_the_step_of_a_resumed_run(config):
-  model = build.make_model(config, 10)
-  first, resumed = (train._summary(config, model, step) for step in (0, 8))
+  run = steps.make_steps(config, 10, lambda step: 0.1)
+  first, resumed = (train._summary(run, '1 GiB', step) for step in (0, 8))
   assert resumed == f'{first}\nresuming from step 8'
+  assert 'memory     1 GiB' in first
+  model = run.model
   count = sum(
     x.size
     for x in jax.tree.leaves(

@@ -115,7 +115,6 @@ def test_a_folder_that_cannot_be_created_means_no_cache(tmp_path, monkeypatch):
 
 def test_flags_are_set_only_once(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=false')
-  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('',))
   compilation.set_compiler_flags()
   compilation.set_compiler_flags()
   first, second, third = os.environ['XLA_FLAGS'].split()
@@ -133,11 +132,17 @@ def test_the_users_flags_are_kept(monkeypatch):
   assert os.environ['XLA_FLAGS'] == flags
 
 
-def test_untested_jaxlibs_get_no_flag(monkeypatch):
+def test_flags_unknown_to_xla_are_left_out(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
-  monkeypatch.setattr(compilation, '_FLAG_VERSIONS', ('0.0.',))
+  known = compilation._FLAGS[0]
+  unknown = ('--xla_no_such_flag=1', '--xla_cpu_opt_preset=NO_SUCH_PRESET')
+  monkeypatch.setattr(compilation, '_FLAGS', (unknown[0], known))
   compilation.set_compiler_flags()
-  assert 'XLA_FLAGS' not in os.environ
+  assert os.environ['XLA_FLAGS'] == known
+  monkeypatch.delenv('XLA_FLAGS')
+  monkeypatch.setattr(compilation, '_FLAGS', unknown)
+  compilation.set_compiler_flags()
+  assert not os.environ['XLA_FLAGS']
 
 
 def test_jax_starts_with_the_flags():

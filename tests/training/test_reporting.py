@@ -127,6 +127,7 @@ def test_start_summary():
     parameters=1234567,
     gmacs=0.5,
     image_size=8,
+    memory='1 GiB',
     groups=optimizer_lib.describe_groups(params),
   )
   lines = text.splitlines()
@@ -134,12 +135,13 @@ def test_start_summary():
     'model tiny: 1,234,567 parameters, 0.500 GMACs at 8 px'.split()
   )
   assert lines[1].split() == f'devices {jax.device_count()} x cpu'.split()
+  assert lines[2].split() == 'memory 1 GiB'.split()
   assert 'classifier weight: 1 tensors, 80 parameters' in text
 
 
 def test_start_summary_shows_the_processes(monkeypatch):
   monkeypatch.setattr(reporting.jax, 'process_count', lambda: 2)
   text = reporting.start_summary(
-    model='tiny', parameters=1, gmacs=0.0, image_size=8, groups=[]
+    model='tiny', parameters=1, gmacs=0.0, image_size=8, memory='', groups=[]
   )
-  assert text.endswith('in 2 processes')
+  assert text.splitlines()[1].endswith('in 2 processes')

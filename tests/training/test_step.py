@@ -181,24 +181,46 @@ def test_no_average_is_kept_without_a_decay():
   assert state.ema_params == {} and state.ema_state == {}
 
 
+def drifted(x, device, change):
+  """Returns a replicated array with `change` applied to the bits of a copy."""
+  copies = [np.array(x) for _ in jax.local_devices()]
+  change(copies[device].view(np.uint32).reshape(-1))
+  shards = [
+    jax.device_put(copy, place)
+    for copy, place in zip(copies, jax.local_devices(), strict=True)
+  ]
+  return jax.make_array_from_single_device_arrays(x.shape, x.sharding, shards)
+
+
 def test_replica_check_detects_one_bit():
+  def flip(bits):
+    bits[5] ^= 1
+
   check = step_lib.make_replica_check()
   state, _ = tiny.setup()
   assert check(state.params)
-  bad = jax.device_get(state.params)
-  leaf = bad['Tiny/~/conv']['bias']
-  copies = [np.array(leaf) for _ in range(4)]
-  copies[2].view(np.uint32)[5] ^= 1
-  sharding = state.params['Tiny/~/conv']['bias'].sharding
-  shards = [
-    jax.device_put(copy, device)
-    for copy, device in zip(copies, jax.local_devices(), strict=True)
-  ]
-  drifted = jax.make_array_from_single_device_arrays(
-    leaf.shape, sharding, shards
+  conv = state.params['Tiny/~/conv']
+  bad = {**conv, 'bias': drifted(conv['bias'], 2, flip)}
+  assert not check({**state.params, 'Tiny/~/conv': bad})
+
+
+def up(bits):
+  bits[0] += 1
+
+
+def down(bits):
+  bits[0] -= 1
+
+
+def swap(bits):
+  bits[:2] = bits[1], bits[0]
+
+
+@pytest.mark.parametrize('changes', [(up, down), (down, up), (swap, swap)])
+def test_replica_check_detects_errors_that_cancel_in_a_sum(changes):
+  check = step_lib.make_replica_check()
+  tree = devices.replicate([np.arange(1.0, 5.0, dtype=np.float32)] * 2)
+  assert check(tree)
+  assert not check(
+    [drifted(x, 3, change) for x, change in zip(tree, changes, strict=True)]
   )
-  params = {
-    **state.params,
-    'Tiny/~/conv': {**state.params['Tiny/~/conv'], 'bias': drifted},
-  }
-  assert not check(params)

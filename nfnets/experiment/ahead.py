@@ -1,0 +1,144 @@
+"""--mode=compile: compiles a run's programs and reports what they need.
+
+Nothing runs, and the devices need not be there.
+"""
+
+import time
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from nfnets.analysis import collectives, macs
+from nfnets.experiment import build, fitting, inputs
+from nfnets.experiment import steps as steps_lib
+from nfnets.runtime import memory, topology
+
+
+class _Sizes(NamedTuple):
+  """What the programs depend on of a data set."""
+
+  num_classes: int
+  train: int
+  evaluation: int
+
+
+# Images in the training and in the validation set of ILSVRC 2012.
+_IMAGENET = _Sizes(1000, 1_281_167, 50_000)
+
+
+def report(config: ml_collections.ConfigDict, target: str | None) -> int:
+  """Prints memory, operations and collectives of both programs.
+
+  Args:
+    config: the settings.
+    target: a topology to compile for, see `topology.target_devices`; None: the
+      devices of this machine.
+
+  Returns:
+    The exit status.
+
+  Raises:
+    UserError: the topology is unknown, or a program does not fit.
+  """
+  targets = topology.target_devices(target) if target else jax.devices()
+  build.check_batch_size(config, len(targets))
+  sizes = _sizes(config)
+  schedule = build.make_schedule(config, build.lengths(config, sizes.train))
+  steps = steps_lib.make_steps(config, sizes.num_classes, schedule, targets)
+  count = sum(
+    x.size for x in jax.tree.leaves(steps_lib.state_shapes(steps).params)
+  )
+  print(
+    f'{config.model.name}: {count:,} parameters, for {len(targets)} x'
+    f' {targets[0].device_kind}'
+  )
+  _report_train(steps, target)
+  _report_evaluation(steps, sizes.evaluation, target)
+  return 0
+
+
+def _sizes(config: ml_collections.ConfigDict) -> _Sizes:
+  """Reads the data set's sizes; ImageNet's are known without it."""
+  if config.dataset == 'imagenet2012':
+    return _IMAGENET
+  train, evaluation = (inputs.load_source(config, x) for x in ('train', 'eval'))
+  return _Sizes(train.num_classes, len(train), len(evaluation))
+
+
+def _report_train(steps: steps_lib.Steps, target: str | None) -> None:
+  config = steps.config
+  remedy = fitting.less_training(config)
+  rows = config.train.batch_size // steps.device_count
+  size = inputs.image_size(config, steps.model)
+  _report(
+    f'train step: {rows} images of {size} px on each device',
+    steps_lib.lower_train(steps),
+    2 * macs.count_macs(steps.train, *steps_lib.train_arguments(steps)),
+    remedy,
+    target,
+  )
+
+
+def _report_evaluation(
+  steps: steps_lib.Steps, examples: int, target: str | None
+) -> None:
+  config, model, count = steps.config, steps.model, steps.device_count
+  rows = inputs.eval_batch_size(config, examples, count) // count
+  size = inputs.eval_size(config, model)
+  _report(
+    f'evaluation step: {rows} images of {size} px on each device',
+    steps_lib.lower_evaluation(
+      config, model, steps.evaluation, examples, steps.targets
+    ),
+    2 * rows * macs.model_macs(model, size),
+    fitting.less_evaluation(config, examples, count),
+    target,
+  )
+
+
+def _report(
+  title: str,
+  lowered: jax.stages.Lowered,
+  flops: int,
+  remedy: str,
+  target: str | None,
+) -> None:
+  """Compiles a program and prints what it needs.
+
+  Raises:
+    UserError: the compiler finds that it does not fit.
+  """
+  print(title, flush=True)
+  start = time.perf_counter()
+  with fitting.explained(remedy, lambda: 'this program does not fit'):
+    compiled = topology.compile_for(lowered, target)
+  seconds = time.perf_counter() - start
+  exchanged = collectives.collective_bytes(compiled.as_text())
+  lines = {
+    'memory': _memory(title, compiled, remedy, target),
+    'FLOPs': f'{flops:.3g} in convolutions and matrix products',
+    'collectives': ', '.join(
+      f'{kind} {fitting.size_text(size)}' for kind, size in exchanged.items()
+    )
+    or 'none',
+    'compiled in': f'{seconds:.0f} s',
+  }
+  for name, value in lines.items():
+    print(f'  {name:<11}  {value}', flush=True)
+
+
+def _memory(
+  title: str, compiled: jax.stages.Compiled, remedy: str, target: str | None
+) -> str:
+  """Describes the memory that a program needs and that there is.
+
+  Raises:
+    UserError: it does not fit.
+  """
+  need = memory.program_size(compiled)
+  free = topology.usable_memory(target) if target else memory.free()
+  fitting.check_fits(title, need, free, remedy)
+  return (
+    f'{fitting.size_text(need)} on each device; {fitting.describe_free(free)}'
+  )

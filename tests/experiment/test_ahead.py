@@ -1,0 +1,68 @@
+"""--mode=compile: what it prints, and what it refuses."""
+
+import re
+
+import jax
+import pytest
+
+from nfnets import errors
+from nfnets.analysis import macs
+from nfnets.experiment import ahead, steps
+from nfnets.experiment import config as config_lib
+
+
+@pytest.fixture
+def config():
+  config = config_lib.base()
+  config.model.name = 'nf_resnet50'
+  config.model.width = 0.0625
+  config.model.depth = (1, 1, 1, 1)
+  config.data.image_size = config.data.eval_size = 32
+  config.train.dtype = 'float32'
+  config.train.batch_size = 16
+  return config
+
+
+def test_the_report(config, capsys):
+  """ImageNet need not be there; the four devices average gradients."""
+  assert ahead.report(config, None) == 0
+  out = capsys.readouterr().out
+  run = steps.make_steps(config, 1000, lambda step: 0.1)
+  params = jax.tree.leaves(steps.state_shapes(run).params)
+  count = sum(x.size for x in params)
+  assert out.startswith(f'nf_resnet50: {count:,} parameters, for 4 x cpu')
+  assert 'train step: 4 images of 32 px on each device' in out
+  assert 'evaluation step: 4 images of 32 px on each device' in out
+  exchanged = [
+    float(x) for x in re.findall(r'collectives  all-reduce (\d+) KiB', out)
+  ]
+  # Gradients and metrics in float32.
+  assert exchanged == [pytest.approx(4 * count / 1024, abs=2)]
+  forward = 2 * 4 * macs.model_macs(run.model, 32)
+  train, evaluation = map(float, re.findall(r'FLOPs +(\S+) in', out))
+  assert evaluation == pytest.approx(forward, rel=1e-2)
+  # No gradient of the images.
+  assert 2.5 * forward < train < 3 * forward
+
+
+def test_data_sets_other_than_imagenet_are_opened(config, capsys):
+  config.dataset = 'folder:/no/such/folder'
+  with pytest.raises(errors.UserError, match='/no/such/folder'):
+    ahead.report(config, None)
+
+
+def test_a_batch_that_the_topology_does_not_divide(config, monkeypatch):
+  monkeypatch.setattr(
+    ahead.topology, 'target_devices', lambda name: jax.devices()[:3]
+  )
+  with pytest.raises(errors.UserError, match='3 device'):
+    ahead.report(config, 'v5e:1x3')
+
+
+def test_a_program_that_the_compiler_refuses(config, monkeypatch):
+  def refuse(lowered, name):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Used 20G of 15.75G')
+
+  monkeypatch.setattr(ahead.topology, 'compile_for', refuse)
+  with pytest.raises(errors.UserError, match='does not fit: reduce config.tr'):
+    ahead.report(config, None)

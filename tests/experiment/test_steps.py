@@ -1,0 +1,73 @@
+"""The programs of a run, compiled before it starts."""
+
+import jax
+import numpy as np
+import pytest
+
+from nfnets.experiment import config as config_lib
+from nfnets.experiment import inputs, steps
+from nfnets.training import devices
+
+
+@pytest.fixture(scope='module')
+def run():
+  config = config_lib.base()
+  config.dataset = 'digits'
+  config.model.name = 'nf_resnet50'
+  config.model.width = 0.0625
+  config.model.depth = (1, 1, 1, 1)
+  config.data.image_size = 16
+  config.data.eval_size = 32
+  config.train.dtype = 'float32'
+  config.train.batch_size = 8
+  config.train.ema_decay = 0.9
+  config.augment.mixup_alpha = 0.2
+  return steps.make_steps(config, 10, lambda step: 0.1)
+
+
+@pytest.fixture
+def compilations():
+  """Counts the programs that XLA compiles."""
+  events = []
+
+  def listen(event, _, **kwargs):
+    if event == '/jax/core/compile/backend_compile_duration':
+      events.append(event)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield events
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_program_is_compiled_once(run, compilations):
+  """The call finds what `lower(...).compile()` has compiled."""
+  state = devices.replicate(steps.create_state(run))
+  rows = 8 * run.images_per_example
+  batch = devices.shard_batch(
+    {
+      'image': np.zeros((rows, 16, 16, 3), np.uint8),
+      'label': np.zeros(rows, np.int32),
+      'mask': np.ones(rows, bool),
+    }
+  )
+  compilations.clear()
+  steps.lower_train(run).compile()
+  assert len(compilations) == 1
+  state, _ = run.train(state, batch)
+  run.train(state, batch)
+  assert len(compilations) == 1
+
+
+def test_shapes_are_those_of_the_state(run):
+  shapes = jax.tree.map(lambda x: (x.shape, x.dtype), steps.state_shapes(run))
+  state = steps.create_state(run)
+  assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+
+
+def test_evaluation_has_the_batch_of_the_pipeline(run):
+  lowered = steps.lower_evaluation(
+    run.config, run.model, run.evaluation, examples=360
+  )
+  _, _, batch = lowered.args_info[0]
+  size = inputs.eval_batch_size(run.config, 360, 4)
+  assert batch['image'].shape == (4, size // 4, 32, 32, 3)
