@@ -14,6 +14,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 venv=${NFNETS_VENV:-$root/.venv}
+[[ $venv != '~/'* ]] || venv=$HOME/${venv:2}
 [[ $venv == /* ]] || venv=$PWD/$venv
 # An environment without this file was not created here and is never removed.
 marker=$venv/.made-by-run-sh

@@ -1,12 +1,17 @@
 """Runs the main function of a program: its errors and its exit status."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nfnets import errors
 from nfnets.runtime import allocator
+
+if TYPE_CHECKING:
+  from _typeshed import ReadableBuffer
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -20,23 +25,23 @@ def run(main: Callable[[], int | None]) -> None:
 
   Raises:
     SystemExit: always. The status is 1 after a `UserError`, which is printed
-      on stderr in one line without a traceback; 130 after Ctrl-C; otherwise
-      the one that `main` returns.
+      on stderr in one line without a traceback; 130 after Ctrl-C; 1 if output
+      was lost, such as on a full disk; otherwise the one that `main` returns.
   """
   allocator.keep_freed_memory()
-  try:
-    status = main() or 0
-    sys.stdout.flush()
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    status = 1
-  except KeyboardInterrupt:
-    print('interrupted', file=sys.stderr)
-    status = 130
-  except BrokenPipeError:
-    # The reader (head, less) closed the pipe, which is not an error.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    status = 0
+  _open_standard_files()
+  output = _guard('stdout', 1)
+  _guard('stderr', 2)
+  status = _status(main)
+  sys.stdout.flush()
+  # The reader of a pipe (head, less) may close it, which is not an error.
+  if output.error and not isinstance(output.error, BrokenPipeError):
+    print(
+      f'error: stdout cannot be written ({output.error.strerror}), so output'
+      ' was lost: free some space, or redirect it to another file',
+      file=sys.stderr,
+    )
+    status = status or 1
   sys.exit(status)
 
 
@@ -50,3 +55,78 @@ def run_program(module: str) -> None:
     SystemExit: always, see `run`.
   """
   run(lambda: importlib.import_module(module).main())
+
+
+def _status(main: Callable[[], int | None]) -> int | str:
+  """Runs `main`, prints its errors and returns the exit status."""
+  try:
+    if sys.flags.optimize:
+      raise errors.UserError(
+        'Python runs with -O or PYTHONOPTIMIZE, which removes assertions that'
+        ' Haiku needs: run it without'
+      )
+    return main() or 0
+  except SystemExit as end:  # from argparse, after --help and usage errors
+    return end.code or 0
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return 130
+
+
+class _Output(io.FileIO):
+  """A standard stream that drops what it cannot write.
+
+  A full disk under a log, or a terminal that is gone, must not end a run in
+  training: its metrics and checkpoints are in the workdir. The program
+  continues, and reports the loss when it ends.
+
+  Attributes:
+    error: the first error, if any.
+  """
+
+  error: OSError | None = None
+
+  def write(self, data: 'ReadableBuffer', /) -> int:
+    """Writes the data, or drops all of it."""
+    try:
+      return super().write(data)
+    except OSError as error:
+      self.error = self.error or error
+      return memoryview(data).nbytes
+
+
+def _open_standard_files() -> None:
+  """Opens /dev/null as each standard stream that the caller has closed.
+
+  Otherwise the next file to be opened, such as a checkpoint, would become
+  stdout or stderr, and libraries print there.
+  """
+  for descriptor in range(3):
+    try:
+      os.fstat(descriptor)
+    except OSError:
+      # The system chooses the lowest free number, which is this one.
+      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _guard(name: str, descriptor: int) -> _Output:
+  """Makes `sys.stdout` or `sys.stderr` an `_Output`, and returns that.
+
+  Leaves a stream as it is that something else has replaced, such as pytest.
+  """
+  output = _Output(descriptor, 'w', closefd=False)
+  stream = getattr(sys, name)
+  if stream is None or stream is getattr(sys, f'__{name}__'):
+    stream = stream or open(descriptor, 'w', closefd=False)
+    guarded = io.TextIOWrapper(
+      io.BufferedWriter(output),
+      encoding=stream.encoding,
+      errors=stream.errors,
+      line_buffering=stream.line_buffering,
+      write_through=stream.write_through,
+    )
+    setattr(sys, name, guarded)
+  return output

@@ -4,11 +4,12 @@ python -m nfnets.convert SOURCE DESTINATION --to=LAYOUT
 """
 
 import argparse
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nfnets import cli, errors
+from nfnets import cli, errors, files
 
 if TYPE_CHECKING:
   from nfnets import weights
@@ -29,21 +30,23 @@ _Settings = Mapping[str, Any]
 def main() -> None:
   """Reads the command line and converts the weights."""
   options = _parser().parse_args()
-  source, destination = options.source, pathlib.Path(options.destination)
-  if not destination.parent.is_dir():
+  source = files.user_path(options.source, 'SOURCE')
+  destination = files.user_path(options.destination, 'DESTINATION')
+  if not os.path.isdir(destination.parent):
     raise errors.UserError(f'{destination.parent}: no such directory')
   # Imported here to keep --help fast: JAX takes seconds to load.
   from nfnets import weights
-  from nfnets.runtime import compilation
+  from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
-  if pathlib.Path(source).is_dir():
+  platforms.check()
+  if os.path.isdir(source):
     if options.refit_from_timm:
       raise errors.UserError(
         f'{source}: --refit_from_timm is for files from timm, and this is a'
         ' directory; omit it'
       )
-    loaded = load_run(pathlib.Path(source), options.ema, options.step)
+    loaded = load_run(source, options.ema, options.step)
   else:
     loaded = weights.load_model(
       source, options.model, refit=options.refit_from_timm
@@ -203,13 +206,14 @@ def write(
       written.
   """
   from nfnets import inference, models, weights
-  from nfnets.weights import files, tree
+  from nfnets.weights import files as weights_files
+  from nfnets.weights import tree
 
   if layout in ('folded', 'stablehlo'):
     model, params = models.for_inference(loaded.model, loaded.params)
     loaded = loaded._replace(model=model, params=params)
   if layout == 'stablehlo':
-    with files.replacing(destination) as temporary:
+    with weights_files.replacing(destination) as temporary:
       temporary.write_bytes(inference.export_program(loaded))
     return
   weights.save(

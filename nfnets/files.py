@@ -1,10 +1,79 @@
-"""Atomic file replacement, and the user's cache folder."""
+"""Paths that a user gives, atomic file replacement, and the cache folder."""
 
 import contextlib
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
+
+from nfnets import errors
+
+# 'gs://bucket', also as pathlib shortens it: 'gs:/bucket'.
+_URL = re.compile(r'[a-z][a-z0-9+.-]+:/', re.IGNORECASE)
+_VARIABLE = re.compile(r'\$(?:([A-Za-z_]\w*)|\{([^}]*)\})', re.ASCII)
+
+
+def user_path(value: str | os.PathLike, what: str) -> pathlib.Path:
+  """Expands `~`, `~user`, `$VARIABLE` and `${VARIABLE}` in a path.
+
+  Every path that a user gives passes through here, since a shell expands only
+  some of them: not `--workdir=~/run`, and nothing in a config file.
+
+  Args:
+    value: the path as the user gave it. A `$` in it is part of a name if the
+      path exists as it is, or if its folder does and there is no such variable.
+    what: the argument, setting or variable that it comes from, for messages.
+
+  Raises:
+    UserError: the path is empty or a URL, a variable is not set, or a user has
+      no home folder.
+  """
+  given = os.fsdecode(value)
+  if not given:
+    raise errors.UserError(f'{what} is empty: give a path')
+
+  def variable(match: re.Match[str]) -> str:
+    name = match[1] or match[2]
+    # An empty one would turn '$SCRATCH/run' into '/run'.
+    if os.environ.get(name):
+      return os.environ[name]
+    before, rest = match.string[: match.end()], match.string[match.end() :]
+    if os.path.lexists(before + rest.partition('/')[0]):
+      return match[0]
+    raise errors.UserError(
+      f'{given} ({what}): the variable {name!r} is not set or empty: set it, or'
+      ' write the path without it'
+    )
+
+  path = os.path.expanduser(given)
+  if not os.path.lexists(path):
+    path = os.path.expanduser(_VARIABLE.sub(variable, path))
+  refuse_url(path, what)
+  if path.startswith('~') and not os.path.lexists(path):
+    raise errors.UserError(
+      f'{given} ({what}): {path.partition("/")[0]} has no home folder: write'
+      f' its path, or ./{path} for a file of this name'
+    )
+  return pathlib.Path(path)
+
+
+def refuse_url(value: str, what: str) -> None:
+  """Raises an error if a path or a data set's name is a URL.
+
+  Args:
+    value: the path or name.
+    what: see `user_path`.
+
+  Raises:
+    UserError: it is a URL.
+  """
+  if _URL.match(value):
+    raise errors.UserError(
+      f'{value} ({what}): URLs are not supported: mount the bucket as a folder'
+      ' (gs:// with gcsfuse, s3:// with mountpoint-s3) or copy the files, and'
+      ' give the path of the folder or file'
+    )
 
 
 @contextlib.contextmanager

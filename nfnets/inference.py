@@ -1,5 +1,6 @@
 """A trained network in use: class probabilities for image files, and export."""
 
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from jax import export
 
-from nfnets import models, weights
+from nfnets import files, models, weights
 from nfnets.augment import preprocess
 from nfnets.data import crops, unreadable
 from nfnets.data import source as source_lib
@@ -36,7 +37,7 @@ class Prediction(NamedTuple):
 
 def predict(
   loaded: weights.Loaded,
-  paths: Iterable[pathlib.Path],
+  paths: Iterable[str | os.PathLike],
   batch_size: int,
   on_unreadable: Callable[[pathlib.Path, str], None],
 ) -> Iterator[Prediction]:
@@ -47,7 +48,7 @@ def predict(
 
   Args:
     loaded: the network, from `weights.load_model`; must have a classifier.
-    paths: image files.
+    paths: image files; `~` and `$VARIABLES` are expanded.
     batch_size: number of images per forward pass, at least 1.
     on_unreadable: called with the path of each unreadable file, and the reason;
       the file is then skipped.
@@ -56,7 +57,8 @@ def predict(
     A prediction per readable file, in the order of `paths`.
 
   Raises:
-    UserError: the network's evaluation preset or crop settings are unknown.
+    UserError: the network's evaluation preset or crop settings are unknown, or
+      a path is a URL.
   """
   size = loaded.model.config.test_size
   model, params = models.for_inference(loaded.model, loaded.params)
@@ -72,7 +74,7 @@ def predict(
       yield Prediction(name, _best(row, loaded.class_names))
     names.clear()
 
-  for path in paths:
+  for path in (files.user_path(path, 'image') for path in paths):
     try:
       read_into(path, batch[len(names)])
     except source_lib.UnreadableError as error:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nfnets import cli, errors
+from nfnets import cli, errors, files
 from nfnets.data import folders
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 def main() -> int:
   """Reads the command line, predicts and prints; returns the exit status."""
   options = _parser().parse_args()
+  weights_file = files.user_path(options.weights, '--weights')
   paths = folders.find_images(options.images)
   # JAX is imported here, to keep --help and messages about paths instant.
   from nfnets import inference, weights
-  from nfnets.runtime import compilation
+  from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
-  loaded = weights.load_model(options.weights, options.model)
+  platforms.check()
+  loaded = weights.load_model(weights_file, options.model)
   if not loaded.model.config.num_classes:
     raise errors.UserError(
       f'{options.weights}: a backbone without a classifier cannot predict'
@@ -61,7 +63,6 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     'images',
     nargs='+',
-    type=pathlib.Path,
     metavar='IMAGE_OR_FOLDER',
     help='an image file with any name, or a folder, searched for images with'
     ' its subfolders; hidden files and folders are skipped, links are followed',

@@ -82,6 +82,7 @@ NOT_RUN = {
   './run.sh': 'installs packages; test_run_sh.py runs it with stand-ins',
   './run.sh setup': 'installs packages; test_run_sh.py runs it',
   './run.sh test': 'runs this suite',
+  'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',

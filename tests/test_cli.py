@@ -1,5 +1,6 @@
 """How programs end: exit status, and errors in one line."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -55,3 +56,81 @@ def test_a_closed_pipe_is_not_an_error():
   writer.stdout.close()
   assert writer.stderr.read() == b''
   assert writer.wait() == 0
+
+
+@pytest.mark.parametrize('word', ['-O', '-OO'])
+@pytest.mark.parametrize('module', ['nfnets.models', 'nfnets.experiment'])
+def test_python_without_assertions_is_refused(word, module):
+  run = subprocess.run(
+    [sys.executable, word, '-m', module], capture_output=True, text=True
+  )
+  assert (run.returncode, run.stdout) == (1, '')
+  assert run.stderr.startswith('error: Python runs with -O or PYTHONOPTIMIZE')
+  assert len(run.stderr.splitlines()) == 1
+
+
+def start(main, redirections):
+  """Runs a main function with a shell's redirections; returns status, stderr.
+
+  Args:
+    main: the body of the function, in one line.
+    redirections: such as '>/dev/full'; stderr is captured unless redirected.
+  """
+  program = f'from nfnets import cli\ndef main(): {main}\ncli.run(main)'
+  run = subprocess.run(
+    ['sh', '-c', f'exec "$0" -c "$1" {redirections}', sys.executable, program],
+    capture_output=True,
+    text=True,
+  )
+  return run.returncode, run.stderr
+
+
+LOST = (
+  'error: stdout cannot be written (No space left on device), so output was'
+  ' lost: free some space, or redirect it to another file\n'
+)
+PRINT = 'print("a line", flush=True)'
+LONG = 'print("line\\n" * 100_000)'
+HELP = 'import argparse; argparse.ArgumentParser("x").parse_args(["--help"])'
+FULL = pathlib.Path('/dev/full')
+
+
+@pytest.mark.skipif(not FULL.exists(), reason='no full device here')
+@pytest.mark.parametrize(
+  'main, status',
+  [
+    (PRINT, 1),
+    ('print("a line")', 1),
+    (LONG, 1),
+    (HELP, 1),
+    (f'{PRINT}; return 130', 130),
+    ('import rich.console; rich.console.Console().print("a line")', 1),
+  ],
+)
+def test_a_full_disk_under_stdout_is_reported_at_the_end(main, status):
+  assert start(main, '>/dev/full') == (status, LOST)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason='no full device here')
+def test_a_full_disk_under_stdout_does_not_end_the_program():
+  main = f'import sys; {PRINT}; print("later", file=sys.stderr)'
+  assert start(main, '>/dev/full') == (1, f'later\n{LOST}')
+
+
+@pytest.mark.skipif(not FULL.exists(), reason='no full device here')
+def test_a_full_disk_under_stderr_changes_no_status():
+  assert start('raise KeyboardInterrupt', '2>/dev/full') == (130, '')
+  warn = 'import sys; print("a warning", file=sys.stderr, flush=True)'
+  assert start(f'{warn}; return 5', '2>/dev/full') == (5, '')
+
+
+@pytest.mark.parametrize('redirections', ['>&-', '2>&-', '>&- 2>&- <&-'])
+def test_a_closed_stream_is_not_the_next_file(tmp_path, redirections):
+  path = tmp_path / 'file'
+  main = (
+    f'import os; file = open({str(path)!r}, "w"); {PRINT};'
+    ' os.write(1, b"x"); os.write(2, b"x"); return 5'
+  )
+  status, err = start(main, redirections)
+  assert (status, err) == (5, '' if '2>' in redirections else 'x')
+  assert path.read_text() == ''

@@ -1,10 +1,86 @@
-"""Atomic file replacement, and the cache folder."""
+"""Paths that users give, atomic file replacement, and the cache folder."""
 
+import os
 import pathlib
 
 import pytest
 
-from nfnets import files
+from nfnets import errors, files
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """The current folder, with variables."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', '/me')
+  monkeypatch.setenv('SCRATCH', '/fast')
+  monkeypatch.setenv('EMPTY', '')
+  monkeypatch.setenv('HOMELY', '~/x')
+  monkeypatch.delenv('MISSING', raising=False)
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+  'given, expected',
+  [
+    ('~', '/me'),
+    ('~/a b', '/me/a b'),
+    ('~root/a', os.path.expanduser('~root/a')),
+    ('$SCRATCH/a', '/fast/a'),
+    ('${SCRATCH}er', '/faster'),
+    ('a/$SCRATCH$SCRATCH', 'a/fast/fast'),
+    ('$HOMELY/y', '/me/x/y'),
+    (pathlib.Path('~/$SCRATCH'), '/me/fast'),
+    ('a~/b', 'a~/b'),
+    ('costs$5', 'costs$5'),
+    ('a$', 'a$'),
+    ('timm/dm_nfnet_f0.dm_in1k', 'timm/dm_nfnet_f0.dm_in1k'),
+    ('hf-hub:owner/model.tag', 'hf-hub:owner/model.tag'),
+    ('12:30/a', '12:30/a'),
+    ('./gs:/a', 'gs:/a'),
+  ],
+)
+def test_user_paths(folder, given, expected):
+  assert files.user_path(given, '--out') == pathlib.Path(expected)
+
+
+@pytest.mark.parametrize(
+  'given, expected',
+  [
+    ('', '--out is empty'),
+    ('$MISSING/a', "$MISSING/a (--out): the variable 'MISSING' is not set"),
+    ('${MISSING}', "${MISSING} (--out): the variable 'MISSING' is not set"),
+    ('a/$EMPTY/b', "a/$EMPTY/b (--out): the variable 'EMPTY' is not set or em"),
+    ('${}', "${} (--out): the variable '' is not set"),
+    ('~nobody-here/a', '~nobody-here/a (--out): ~nobody-here has no home'),
+    ('gs://bucket/a', 'gs://bucket/a (--out): URLs are not supported'),
+    (pathlib.Path('S3://b'), 'S3:/b (--out): URLs are not supported'),
+  ],
+)
+def test_errors_of_user_paths(folder, given, expected):
+  with pytest.raises(errors.UserError) as caught:
+    files.user_path(given, '--out')
+  assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize('name', ['$RECYCLE.BIN', '$MISSING', '~nobody-here'])
+def test_a_path_that_exists_is_not_expanded(folder, name):
+  (folder / name).touch()
+  assert files.user_path(name, '--out') == pathlib.Path(name)
+
+
+def test_a_new_file_in_a_folder_whose_name_has_a_dollar(folder):
+  (folder / 'a$MISSING.d').mkdir()
+  (folder / '$SCRATCH').mkdir()
+  for given, expected in {
+    'a$MISSING.d/new': 'a$MISSING.d/new',
+    'a$MISSING.d/$SCRATCH': 'a$MISSING.d/fast',
+    '$SCRATCH/new': '/fast/new',
+  }.items():
+    path = files.user_path(given, '--out')
+    assert path == pathlib.Path(expected)
+  with pytest.raises(errors.UserError, match='MISSING'):
+    files.user_path('a$MISSING.d/$MISSING', '--out')
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):

@@ -20,7 +20,7 @@ MAX_TOP_MODULES = 9
 FOUNDATION = {'errors', 'files', 'xla'}
 AREAS: dict[str, set[str]] = {
   'errors': set(),
-  'files': set(),
+  'files': {'errors'},
   'xla': set(),
   'runtime': {'errors', 'files'},
   'cli': {'errors', 'runtime'},
@@ -247,16 +247,7 @@ def test_nothing_imports_experiments_or_tests():
     assert not outside, name_of(path)
 
 
-# A package that loads JAX does so before its __main__ runs.
-PROGRAMS = [
-  path
-  for path in FILES
-  if is_runnable(path)
-  and not own(source.imports(path.with_name('__init__.py')))
-]
-
-
-@pytest.mark.parametrize('path', PROGRAMS, ids=name_of)
+@pytest.mark.parametrize('path', filter(is_runnable, FILES), ids=name_of)
 def test_help_is_printed_before_jax_is_loaded(path):
   module = module_of(path).removesuffix('.__main__')
   program = (

@@ -25,6 +25,7 @@ OTHERS = {
   'test_imports.py': 'who imports whom',
   'test_launch.py': 'launch/ and the Dockerfile',
   'test_layout.py': 'the names of test files',
+  'test_paths.py': 'every path that a user gives',
   'test_run_sh.py': 'run.sh',
   'test_style.py': 'style of the source and the prose',
   'training/test_f0.py': 'train steps of F0 itself',

@@ -140,6 +140,8 @@ def test_a_folder_it_did_not_create_is_left_alone(checkout):
   result = checkout.run('setup', NFNETS_VENV='home')
   assert_fails(result, 'elsewhere/home', 'NFNETS_VENV')
   assert precious.exists()
+  result = checkout.run('setup', NFNETS_VENV='~/home')
+  assert_fails(result, f'{checkout.elsewhere}/home cannot be used')
 
 
 @pytest.mark.parametrize('platform', ['cuda12', 'cuda13', 'tpu'])

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nfnets import cli, errors
+from nfnets import cli, errors, files
 from nfnets.experiment import command_line
 from nfnets.training import workdir as workdir_lib
 
@@ -59,6 +59,7 @@ class Result(NamedTuple):
 def main() -> int:
   """Trains once for each row and seed, then prints the table."""
   options, rest = _parser().parse_known_args()
+  workdir = files.user_path(options.workdir, '--workdir')
   settings = [f'--config={options.config}', *rest]
   # Errors in the settings are found before the first run starts.
   for name in options.only:
@@ -69,7 +70,7 @@ def main() -> int:
   # Seeds outermost: other load on the machine then affects all rows alike.
   for seed in range(options.seeds):
     for name in options.only:
-      folder = options.workdir / name.replace(' ', '_') / f'seed_{seed}'
+      folder = workdir / name.replace(' ', '_') / f'seed_{seed}'
       _train(settings + _flags(name, seed), folder)
       result = read_result(folder / workdir_lib.METRICS, batch_size)
       print(f'{name}, seed {seed}: {result.top1:.2%}', file=sys.stderr)
@@ -133,12 +134,19 @@ def _train(settings: Sequence[str], folder: pathlib.Path) -> None:
   """Runs or resumes one experiment in a separate process.
 
   Raises:
-    UserError: the experiment failed.
+    UserError: the experiment failed, or the folder cannot be written.
   """
-  folder.mkdir(parents=True, exist_ok=True)
   log = folder / 'output.txt'
   command = [sys.executable, '-m', 'nfnets.experiment', *settings]
-  with open(log, 'w', encoding='utf-8') as file:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(log, 'w', encoding='utf-8')
+  except OSError as error:
+    raise errors.UserError(
+      f'{folder} cannot be written ({error.strerror}): choose another folder'
+      ' with --workdir'
+    ) from error
+  with file:
     run = subprocess.run(
       [*command, f'--workdir={folder}'], stdout=file, stderr=subprocess.STDOUT
     )
@@ -167,8 +175,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--workdir',
     metavar='DIR',
-    type=pathlib.Path,
-    default=pathlib.Path('runs/ablation'),
+    default='runs/ablation',
     help='folder for all runs; unfinished runs in it are resumed'
     ' (default: %(default)s)',
   )

@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 
-from nfnets import cli
+from nfnets import cli, errors, files
 
 
 def main() -> int:
@@ -90,7 +90,6 @@ def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--trace',
-    type=pathlib.Path,
     metavar='DIR',
     help='keep the profile in DIR, for TensorBoard or Perfetto',
   )
@@ -166,14 +165,16 @@ def _positive(text: str) -> int:
 
 
 def _run_models(options: argparse.Namespace) -> int:
+  trace = _trace_folder(options.trace)
   # Imported here so that --help and usage errors do not wait for JAX.
   from nfnets import models
   from nfnets.benchmark import programs, report
   from nfnets.layers import convolution
-  from nfnets.runtime import compilation
+  from nfnets.runtime import compilation, platforms
 
   # Without the cache, since compile times are measured too.
   compilation.prepare(cache=False)
+  platforms.check()
   workloads = [
     programs.Workload(
       name,
@@ -196,7 +197,7 @@ def _run_models(options: argparse.Namespace) -> int:
         rounds=options.rounds,
         peer=options.vs == 'timm',
         parts=not options.no_parts,
-        trace=options.trace,
+        trace=trace,
         **overrides,
       )
       if options.json:
@@ -208,6 +209,31 @@ def _run_models(options: argparse.Namespace) -> int:
   return 0
 
 
+def _trace_folder(given: str | None) -> pathlib.Path | None:
+  """Creates the folder for profiles, before anything is measured.
+
+  Raises:
+    UserError: it cannot be created.
+  """
+  if given is None:
+    return None
+  folder = files.user_path(given, '--trace')
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(
+      f'--trace={folder} cannot be created ({error.strerror}): choose another'
+    ) from error
+  return folder
+
+
+def _interpreter(given: str) -> str:
+  """Expands the path of an interpreter; a name without '/' is on $PATH."""
+  if '/' not in given:
+    return given
+  return str(files.user_path(given, '--peer-python').absolute())
+
+
 def _run_data(options: argparse.Namespace) -> int:
   from nfnets.benchmark import input as input_benchmark
 
@@ -217,7 +243,7 @@ def _run_data(options: argparse.Namespace) -> int:
     num_threads=options.threads,
     num_workers=options.workers,
     rounds=options.rounds,
-    peer_python=options.peer_python,
+    peer_python=','.join(map(_interpreter, options.peer_python.split(','))),
   )
   lines = input_benchmark.lines(rates)
   if options.json:

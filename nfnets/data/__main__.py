@@ -2,7 +2,7 @@
 
 import argparse
 
-from nfnets import cli
+from nfnets import cli, files
 
 
 def _parse() -> argparse.Namespace:
@@ -49,6 +49,7 @@ def _positive(text: str) -> int:
 def main() -> None:
   """Prints the description and writes the samples."""
   args = _parse()
+  sheet = files.user_path(args.grid, '--grid')
   from nfnets.data import describe, grid
 
   opened, refused = describe.open_splits(args.dataset, args.data_dir)
@@ -65,8 +66,8 @@ def main() -> None:
     print('\n'.join(describe.report_lines(report, source.class_names)))
   for split, reason in refused.items():
     print(f'{split}: not available ({reason})')
-  grid.write_grid(args.grid, *describe.samples(first, 36))
-  print(f'samples of {first.split}: {args.grid}')
+  grid.write_grid(sheet, *describe.samples(first, 36))
+  print(f'samples of {first.split}: {sheet}')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.data import folders, unreadable
 from nfnets.data import source as source_lib
 
@@ -95,20 +95,20 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
 
   Args:
     name: the source's name.
-    root: the folder.
+    root: the folder; `~` and `$VARIABLES` are expanded.
     split: 'train', 'valid', 'test' or 'all'.
 
   Raises:
-    UserError: the folder does not exist, it has no classes, or a split has a
-      class that 'train' does not have.
+    UserError: the folder does not exist or is a URL, it has no classes, or a
+      split has a class that 'train' does not have.
   """
-  root = os.path.abspath(os.path.expanduser(root))
+  root = os.path.abspath(files.user_path(root, 'dataset'))
   if not os.path.isdir(root):
     raise errors.UserError(f'{name}: there is no folder {root}')
   train = None if split == 'all' else _split_folder(root, 'train')
   if train and _split_folder(root, 'valid'):
-    files = folders.list_images(_split_folder(root, split) or train)
-    return from_listing(name, split, _classes(train), files)
+    listing = folders.list_images(_split_folder(root, split) or train)
+    return from_listing(name, split, _classes(train), listing)
   whole = folders.list_images(train or root)
   source = from_listing(name, split, _classes(train or root), whole)
   return source if split == 'all' else _one_level_split(source, split, whole)

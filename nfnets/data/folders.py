@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.data import cache
 
 IMAGE_ENDINGS = (
@@ -92,22 +92,22 @@ def list_images(root: str | os.PathLike) -> Listing:
   return listing
 
 
-def find_images(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+def find_images(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
   """Finds images in the files and folders that a user specified.
 
   Args:
     paths: files, which may have any name, and folders, searched by
-      `list_images`.
+      `list_images`; `~` and `$VARIABLES` are expanded.
 
   Returns:
     The files in the order of `paths`; those of each folder are sorted.
 
   Raises:
-    UserError: a path does not exist, or a folder cannot be read or contains no
-      image.
+    UserError: a path does not exist or is a URL, or a folder cannot be read or
+      contains no image.
   """
   found: list[pathlib.Path] = []
-  for path in paths:
+  for path in [files.user_path(path, 'image') for path in paths]:
     if not _is_folder(path):
       found.append(path)
       continue

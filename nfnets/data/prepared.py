@@ -124,20 +124,29 @@ class _TFRecords:
 
 
 def load_prepared(
-  name: str, split: str, data_dir: str | os.PathLike | None
+  name: str, split: str, data_dir: pathlib.Path | None
 ) -> source_lib.Source:
-  """Opens a prepared TFDS data set (see `sources.load_source`)."""
+  """Opens a prepared TFDS data set (see `sources.load_source`).
+
+  Raises:
+    UserError: it is not prepared, damaged, or in a folder that cannot be read.
+  """
   if name == 'digits':
-    data_dir = pathlib.Path(data_dir or files.cache_folder('data'))
+    data_dir = data_dir or files.cache_folder('data')
     return _open(name, split, preparation.prepare(data_dir))
   roots = _roots(data_dir)
-  for root in roots:
-    directory = _find(root, name)
-    if directory:
-      return _open(name, split, directory)
-    if name == 'imagenet2012' and (folder := imagenet.find_folder(str(root))):
-      return imagenet.load_folder(name, folder, split)
-  raise _not_prepared(name, roots)
+  try:
+    for root in roots:
+      directory = _find(root, name)
+      if directory:
+        return _open(name, split, directory)
+      if name == 'imagenet2012' and (folder := imagenet.find_folder(str(root))):
+        return imagenet.load_folder(name, folder, split)
+    raise _not_prepared(name, roots)
+  except OSError as error:
+    raise errors.UserError(
+      f'{error.filename}: cannot be read: {error.strerror}'
+    ) from error
 
 
 def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
@@ -215,13 +224,17 @@ def _open_records(
   )
 
 
-def _roots(data_dir: str | os.PathLike | None) -> list[pathlib.Path]:
-  """Returns the folders to search for prepared data sets."""
+def _roots(data_dir: pathlib.Path | None) -> list[pathlib.Path]:
+  """Returns the folders to search for prepared data sets.
+
+  Raises:
+    UserError: $TFDS_DATA_DIR is a URL.
+  """
   if data_dir:
-    return [pathlib.Path(data_dir).expanduser()]
+    return [data_dir]
   named = os.environ.get('TFDS_DATA_DIR')
   home = pathlib.Path('~/tensorflow_datasets').expanduser()
-  return [pathlib.Path(named), home] if named else [home]
+  return [files.user_path(named, 'TFDS_DATA_DIR'), home] if named else [home]
 
 
 def _find(root: pathlib.Path, name: str) -> pathlib.Path | None:

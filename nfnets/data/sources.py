@@ -2,12 +2,30 @@
 
 import os
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.data import folder_source
 from nfnets.data.source import Source
 
 SPLITS = ('train', 'valid', 'test')
 FOLDER_PREFIX = 'folder:'
+
+
+def check_paths(name: str, data_dir: str | os.PathLike | None) -> None:
+  """Checks the paths in a data set's name and in `data_dir`; opens nothing.
+
+  Args:
+    name: see `load_source`.
+    data_dir: see `load_source`.
+
+  Raises:
+    UserError: one of them is a URL, or contains a variable that is not set.
+  """
+  if name.startswith(FOLDER_PREFIX):
+    files.user_path(name.removeprefix(FOLDER_PREFIX), 'dataset')
+  else:
+    files.refuse_url(name, 'dataset')
+  if data_dir:
+    files.user_path(data_dir, 'data_dir')
 
 
 def load_source(
@@ -26,7 +44,8 @@ def load_source(
       has the published splits: 'train' is all 1,281,167 training images,
       'valid' the first 10,000 of them, 'test' the 50,000 validation images.
     data_dir: the folder of TFDS data sets (by default `$TFDS_DATA_DIR`, then
-      `~/tensorflow_datasets`; for the digits, the cache), or of ImageNet.
+      `~/tensorflow_datasets`; for the digits, the cache), or of ImageNet. As
+      in 'folder:/path', `~` and `$VARIABLES` are expanded.
 
   Returns:
     A `Source`.
@@ -38,6 +57,7 @@ def load_source(
     raise errors.UserError(
       f'split {split!r} does not exist; choose one of {", ".join(SPLITS)}'
     )
+  check_paths(name, data_dir)
   if name.startswith(FOLDER_PREFIX):
     return folder_source.load_folder(
       name, name.removeprefix(FOLDER_PREFIX), split
@@ -45,4 +65,5 @@ def load_source(
   # Imports TFDS, which folders do not need.
   from nfnets.data import prepared
 
-  return prepared.load_prepared(name, split, data_dir)
+  folder = files.user_path(data_dir, 'data_dir') if data_dir else None
+  return prepared.load_prepared(name, split, folder)

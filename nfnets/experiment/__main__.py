@@ -7,7 +7,7 @@ python -m nfnets.experiment --config=FILE[:VARIANT]
 import argparse
 import pathlib
 
-from nfnets import cli
+from nfnets import cli, files
 from nfnets.experiment import variants
 
 
@@ -29,13 +29,17 @@ def main() -> int:
   config, name = command_line.parse_config(
     [f'--config={options.config}', *rest]
   )
-  workdir = pathlib.Path(options.workdir or f'runs/{name}')
+  workdir = files.user_path(options.workdir or f'runs/{name}', '--workdir')
+  if options.weights:
+    options.weights = str(files.user_path(options.weights, '--weights'))
 
   from nfnets.experiment import ahead, evaluate, train
-  from nfnets.runtime import compilation, distributed
+  from nfnets.runtime import compilation, distributed, platforms
 
-  compilation.prepare()
+  compilation.prepare(only_here=not options.topology)
   if options.mode == 'compile':
+    if not options.topology:
+      platforms.check()
     return ahead.report(config, options.topology)
   with distributed.connected(
     options.coordinator,
@@ -43,6 +47,7 @@ def main() -> int:
     options.process_id,
     options.connect_seconds,
   ):
+    platforms.check()
     if options.mode == 'eval':
       return evaluate.evaluate(config, workdir, options.weights)
     return train.train(config, workdir)
@@ -151,8 +156,11 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
 
 def _list_variants(config: str) -> str:
   """Lists the variants of the files beside `config`, or in ./experiments."""
-  beside = pathlib.Path(config.partition(':')[0]).parent
-  for folder in (beside, pathlib.Path('experiments')):
+  folders = [pathlib.Path('experiments')]
+  if config:
+    file = str(files.user_path(config, '--config')).partition(':')[0]
+    folders.insert(0, pathlib.Path(file).parent)
+  for folder in folders:
     lines = variants.describe(folder)
     if lines:
       return '\n  '.join(['variants:', *lines])

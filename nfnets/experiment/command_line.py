@@ -1,6 +1,7 @@
 """Reads `--config=FILE` and `--config.key=value` from a command line."""
 
 import difflib
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import variants
 
@@ -30,7 +31,7 @@ def parse_config(
       unknown, a value has the wrong type or is out of range, or an argument is
       not a setting.
   """
-  arguments = _joined(arguments)
+  arguments = [_with_path(argument) for argument in _joined(arguments)]
   choice = _find_experiment(arguments)
   file_only = [a for a in arguments if a.startswith('--config=')]
   defaults = _parse(file_only, choice.path)
@@ -54,6 +55,14 @@ def _joined(arguments: Sequence[str]) -> list[str]:
   return joined
 
 
+def _with_path(argument: str) -> str:
+  """Expands the path in '--config=FILE[:VARIANT]', for ml_collections too."""
+  name, _, value = argument.partition('=')
+  if name != '--config' or not value:
+    return argument
+  return f'{name}={files.user_path(value, name)}'
+
+
 def _find_experiment(arguments: Sequence[str]) -> variants.Choice:
   values = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
   if not values or not values[-1]:
@@ -63,7 +72,7 @@ def _find_experiment(arguments: Sequence[str]) -> variants.Choice:
     )
   file, colon, variant = values[-1].partition(':')
   path = pathlib.Path(file)
-  if path.is_file():
+  if os.path.isfile(path):
     return variants.resolve(path, variant if colon else None)
   close = variants.closest(path)
   hint = f'; did you mean {close}?' if close else ''

@@ -11,8 +11,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from nfnets import errors
-from nfnets.data import presets
+from nfnets import errors, files
+from nfnets.data import presets, sources
 
 # Settings that may change when a run is resumed: they do not affect training.
 RESUMABLE = (
@@ -227,6 +227,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   require('train.sam_share', 0 < share <= 1, 'above 0 and at most 1')
   low, high = flat['data.area_range']
   require('data.area_range', 0 < low <= high <= 1, '0 < low <= high <= 1')
+  sources.check_paths(flat['dataset'], flat['data.data_dir'])
+  if flat['init_from']:
+    files.user_path(flat['init_from'], 'config.init_from')
 
 
 def flatten(config: Any, prefix: str = '') -> dict[str, Any]:

@@ -11,20 +11,22 @@ from collections.abc import Callable, Sequence
 import ml_collections
 import numpy as np
 
+from nfnets import files
 from nfnets.experiment import command_line
 
 
 def main() -> None:
   """Reads the command line, then writes a grid of images and captions."""
   options, rest = _parser().parse_known_args()
+  out = files.user_path(options.out, '--out')
   config, _ = command_line.parse_config(rest)
 
   # Imported after the settings are checked: --help and errors are instant.
   from nfnets.data import grid
 
   images, captions = examples(config, options.step, options.count)
-  grid.write_grid(options.out, images, captions)
-  print(f'{len(images)} examples of step {options.step}: {options.out}')
+  grid.write_grid(out, images, captions)
+  print(f'{len(images)} examples of step {options.step}: {out}')
 
 
 def examples(
@@ -43,7 +45,9 @@ def examples(
   import jax
 
   from nfnets.experiment import build, inputs
+  from nfnets.runtime import platforms
 
+  platforms.check()
   source = inputs.load_source(config, 'train')
   model = build.make_model(config, source.num_classes)
   preprocess = inputs.make_preprocess(config, model)

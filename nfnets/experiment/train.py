@@ -177,8 +177,15 @@ def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
 
 
 def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
-  with files.replacing(path) as temporary:
-    temporary.write_text(json.dumps(settings, indent=2, sort_keys=True) + '\n')
+  text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
+  try:
+    with files.replacing(path) as temporary:
+      temporary.write_text(text)
+  except OSError as error:
+    raise errors.UserError(
+      f'{path} cannot be written ({error.strerror}): free some space, or choose'
+      ' another --workdir'
+    ) from error
 
 
 def _start_state(

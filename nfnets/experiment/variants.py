@@ -117,7 +117,7 @@ def resolve(path: pathlib.Path, variant: str | None) -> Choice:
 def describe(folder: pathlib.Path) -> list[str]:
   """Returns one line per file with variants: 'nf_regnet.py: b0, b1, ...'."""
   lines = []
-  for path in sorted(folder.glob('*.py')):
+  for path in _python_files(folder):
     names = read(path).names
     if names:
       lines.append(f'{path}: {", ".join(names)}')
@@ -135,12 +135,20 @@ def closest(path: pathlib.Path) -> str | None:
     'experiments/nf_regnet.py:b1'; None if no name is similar.
   """
   known: dict[str, str] = {}
-  for file in sorted(path.parent.glob('*.py')):
+  for file in _python_files(path.parent):
     known[file.stem] = str(file)
     for name in read(file).names:
       known[Choice(file, name).run_name] = f'{file}:{name}'
   close = difflib.get_close_matches(path.stem, known, n=1)
   return known[close[0]] if close else None
+
+
+def _python_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files in a folder, sorted; none if it cannot be read."""
+  try:
+    return sorted(folder.glob('*.py'))
+  except OSError:
+    return []
 
 
 def _assigns_variants(node: ast.Assign) -> bool:

@@ -14,7 +14,7 @@ from nfnets import xla
 
 
 def draw_kept(
-  key: jax.Array, rates: Sequence[float], batch: int, dtype: jnp.dtype
+  keys: jax.Array, rates: Sequence[float], dtype: jnp.dtype
 ) -> list[jax.Array]:
   """Draws which images keep their residual branch, in every block.
 
@@ -22,17 +22,18 @@ def draw_kept(
   branches that are kept are not divided by the probability of keeping them.
 
   Args:
-    key: random key.
+    keys: one random key per image, key[batch]. An image's draws depend on its
+      key alone.
     rates: for each block, the probability in [0, 1) of dropping the branch of
       an image.
-    batch: number of images.
     dtype: dtype of the factors.
 
   Returns:
     For each block a factor dtype[batch, 1, 1, 1] of the branch: 1 (keep) or 0.
   """
-  keep = 1.0 - jnp.asarray(rates)[:, None]
-  drawn = jax.random.bernoulli(key, keep, (len(rates), batch)).astype(dtype)
-  factors = [row.reshape(batch, 1, 1, 1) for row in drawn]
+  keep = 1.0 - jnp.asarray(rates)
+  draw = jax.vmap(jax.random.bernoulli, in_axes=(0, None), out_axes=1)
+  drawn = draw(keys, keep).astype(dtype)
+  factors = [row.reshape(-1, 1, 1, 1) for row in drawn]
   # Otherwise XLA copies the random generator into every block.
   return xla.materialize(factors)

@@ -1,11 +1,26 @@
-"""Models: images to logits and endpoints."""
+"""Models: images to logits and endpoints.
 
-from nfnets.models.registry import (
-  Model,
-  create_model,
-  folded,
-  for_inference,
-  list_models,
-)
+The names are loaded on first use: `python -m nfnets.models` imports this
+package before it can report an error.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from nfnets.models.registry import (
+    Model,
+    create_model,
+    folded,
+    for_inference,
+    list_models,
+  )
 
 __all__ = ['Model', 'create_model', 'folded', 'for_inference', 'list_models']
+
+
+def __getattr__(name: str) -> Any:
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  from nfnets.models import registry
+
+  return getattr(registry, name)

@@ -31,11 +31,12 @@ class _Parameter(NamedTuple):
   initializer: hk.initializers.Initializer
 
 
-def make_init(forward: Callable[[jax.Array, bool], T]) -> Init:
+def make_init(forward: Callable[[jax.Array, bool, jax.Array], T]) -> Init:
   """Creates a network's `init`.
 
   Args:
-    forward: function of Haiku modules, (images, is_training) -> outputs.
+    forward: function of Haiku modules, (images, is_training, one random key per
+      image) -> outputs.
 
   Returns:
     (key, images) -> (params, state). Equal keys give equal parameters; the
@@ -62,7 +63,7 @@ def make_init(forward: Callable[[jax.Array, bool], T]) -> Init:
 
     def recorded(images: jax.Array) -> T:
       with hk.custom_creator(create):
-        return forward(images, True)
+        return forward(images, True, jax.random.split(key, images.shape[0]))
 
     # The outputs of the network are not used, so it is traced, not compiled.
     _, state = hk.transform_with_state(recorded).init(key, images)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
+from jax import numpy as jnp
 
 from nfnets import errors
 from nfnets.models import (
@@ -40,10 +41,12 @@ class Model(NamedTuple):
     apply: (params, state, key, images, is_training) -> ((logits, endpoints),
       state). images: float[B, H, W, 3], normalized; logits: float[B,
       num_classes] in the dtype of params and images, or the pooled vector
-      float[B, C] if num_classes is 0. The key may be None outside training;
-      is_training is static under jit. The state is empty except for networks
-      with batch normalization. Under jit, endpoints cost nothing unless they
-      are used:
+      float[B, C] if num_classes is 0. The key determines dropout and stochastic
+      depth in training, image by image: with key[B] image i draws from key[i],
+      and with a single key from fold_in(key, i). It may be None outside
+      training. is_training is static under jit. The state is empty except for
+      networks with batch normalization. Under jit, endpoints cost nothing
+      unless they are used:
         'stride_2', 'stride_4', ... 'stride_32': the last feature map of each
           resolution before its activation, float[B, ceil(H / s), ceil(W / s),
           C];
@@ -190,13 +193,34 @@ def _build(config: ModelConfig) -> Model:
   """Transforms the network's Haiku modules into pure functions."""
 
   def forward(
-    images: jax.Array, is_training: bool
+    images: jax.Array, is_training: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, Endpoints]:
-    return make_network(config)(images, is_training)
+    return make_network(config)(images, is_training, keys)
+
+  def apply(
+    params: Params,
+    state: State,
+    key: jax.Array | None,
+    images: jax.Array,
+    is_training: bool,
+  ) -> tuple[tuple[jax.Array, Endpoints], State]:
+    keys = None if key is None else _image_keys(key, images.shape[0])
+    return network.apply(params, state, None, images, is_training, keys)
 
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
-  return Model(initialization.make_init(forward), network.apply, config)
+  return Model(initialization.make_init(forward), apply, config)
+
+
+def _image_keys(key: jax.Array, count: int) -> jax.Array:
+  """Returns one random key per image, key[count]."""
+  if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    key = jax.random.wrap_key_data(key)  # from jax.random.PRNGKey
+  if key.ndim == 0:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+  if key.shape != (count,):
+    raise ValueError(f'{count} images need {count} keys, got {key.shape}')
+  return key
 
 
 def _options(family: str) -> list[str]:

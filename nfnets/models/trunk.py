@@ -16,6 +16,9 @@ Block = Callable[
   [jax.Array, bool, jax.typing.ArrayLike], tuple[jax.Array, jax.Array]
 ]
 
+# Folded into an image's key to keep the two kinds of draws independent.
+_STOCHASTIC_DEPTH, _DROPOUT = 0, 1
+
 
 class Trunk(hk.Module):
   """Maps images to logits; subclasses define stem, blocks and last layers."""
@@ -46,7 +49,7 @@ class Trunk(hk.Module):
       )
 
   def __call__(
-    self, images: jax.Array, is_training: bool
+    self, images: jax.Array, is_training: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, Endpoints]:
     """Applies the network.
 
@@ -54,12 +57,13 @@ class Trunk(hk.Module):
       images: float[B, H, W, 3], normalized.
       is_training: whether to apply dropout and stochastic depth, and to use the
         batch's own statistics in batch normalization.
+      keys: one random key per image, key[B], or None if nothing is drawn.
 
     Returns:
       Logits float[B, num_classes], or the pooled vector float[B, C] of a
       backbone, and the endpoints (see `registry.Model`).
     """
-    kept = self._draw_kept(images, is_training)
+    kept = self._draw_kept(keys, images.dtype, is_training)
     h, stride_2 = self.apply_stem(images, is_training)
     endpoints = {'stride_2': stride_2}
     block = 0
@@ -76,7 +80,7 @@ class Trunk(hk.Module):
     if self.linear is None:
       return pool, endpoints
     if is_training and self.config.drop_rate > 0.0:
-      pool = hk.dropout(hk.next_rng_key(), self.config.drop_rate, pool)
+      pool = self._drop(keys, pool)
     return self.linear(self.shift_pool(pool)), endpoints
 
   def apply_stem(
@@ -106,7 +110,7 @@ class Trunk(hk.Module):
     return pool
 
   def _draw_kept(
-    self, images: jax.Array, is_training: bool
+    self, keys: jax.Array | None, dtype: jnp.dtype, is_training: bool
   ) -> Sequence[jax.typing.ArrayLike]:
     """Draws each block's `kept` (see `stochastic_depth.draw_kept`)."""
     count = sum(self.config.depth)
@@ -114,7 +118,14 @@ class Trunk(hk.Module):
       return [1.0] * count
     rates = scaling.stochastic_depth_rates(self.config.stochdepth_rate, count)
     return stochastic_depth.draw_kept(
-      hk.next_rng_key(), rates, images.shape[0], images.dtype
+      _fold(keys, _STOCHASTIC_DEPTH), rates, dtype
+    )
+
+  def _drop(self, keys: jax.Array | None, pool: jax.Array) -> jax.Array:
+    """Applies dropout to the pooled vector of each image."""
+    rate = self.config.drop_rate
+    return jax.vmap(lambda key, vector: hk.dropout(key, rate, vector))(
+      _fold(keys, _DROPOUT), pool
     )
 
   def _apply_block(
@@ -132,3 +143,12 @@ class Trunk(hk.Module):
     if self.config.remat and not hk.running_init():
       apply = hk.remat(apply)
     return apply(inputs)
+
+
+def _fold(keys: jax.Array | None, stream: int) -> jax.Array:
+  """Returns one key per image for one of the streams above."""
+  if keys is None:
+    raise ValueError(
+      'key is None: dropout and stochastic depth need a random key in training'
+    )
+  return jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)

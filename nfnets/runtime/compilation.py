@@ -35,13 +35,15 @@ _OFF = ('0', 'off', 'false', 'no')
 _COLLECT_EVERY = 50_000
 
 
-def prepare(*, cache: bool = True) -> None:
+def prepare(*, cache: bool = True, only_here: bool = True) -> None:
   """Calls all functions below; must run before JAX's first use.
 
   Args:
     cache: whether to keep compiled programs between runs.
+    only_here: whether all programs are for the devices of this machine.
   """
-  set_compiler_flags()
+  if only_here:
+    set_compiler_flags()
   run_in_calling_thread()
   collect_garbage_rarely()
   if cache:
@@ -53,15 +55,25 @@ def set_compiler_flags() -> None:
 
   Must run before JAX's first use. Values that the user has set for the same
   flags in XLA_FLAGS take precedence. Flags that this release of XLA does not
-  know are left out. Machines with TPUs keep XLA's defaults.
+  know are left out. Does nothing where JAX may use an accelerator: XLA for GPUs
+  cannot compile the barriers that the flags keep.
   """
   flags = os.environ.get('XLA_FLAGS', '')
   ours = [flag for flag in _FLAGS if flag.partition('=')[0] not in flags]
-  if not ours or importlib.util.find_spec('libtpu') is not None:
+  if not ours or _may_use_accelerators():
     return
   if not _known(ours):
     ours = [flag for flag in ours if _known([flag])]
   os.environ['XLA_FLAGS'] = ' '.join([flags, *ours]).strip()
+
+
+def _may_use_accelerators() -> bool:
+  """Returns whether JAX has the package of an accelerator and may use it."""
+  if jax.config.jax_platforms == 'cpu':
+    return False
+  # CUDA, ROCm and others are plugins.
+  packages = ('libtpu', 'jax_plugins')
+  return any(map(importlib.util.find_spec, packages))
 
 
 def _known(flags: Sequence[str]) -> bool:

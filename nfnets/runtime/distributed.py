@@ -100,8 +100,7 @@ def _ending_together(watched: watch.Watch) -> Iterator[None]:
     else:
       traceback.print_exc()
       reason = f'{type(error).__name__}: {reason}'
-    with contextlib.suppress(OSError):  # a closed pipe
-      sys.stdout.flush()
+    sys.stdout.flush()
     watched.fail(reason)
     os._exit(status)
   watched.finish()

@@ -24,8 +24,9 @@ from nfnets.training import devices
 _MODEL_STREAM = 2**32 - 1
 
 Metrics: TypeAlias = dict[str, jax.Array]
-# Augmented images, float32[b, S, S, 3], and soft labels, float32[b, K].
-Examples: TypeAlias = tuple[jax.Array, jax.Array]
+# Augmented images, float32[b, S, S, 3], soft labels, float32[b, K], and the
+# network's random keys, key[b].
+Examples: TypeAlias = tuple[jax.Array, jax.Array, jax.Array]
 # Sums of gradients and metrics, and the network's state, between micro-batches.
 _Carry: TypeAlias = tuple[tuple[optax.Updates, Metrics], registry.State]
 
@@ -93,12 +94,12 @@ def make_gradient(
     step: jax.Array,
     batch: devices.DeviceBatch,
   ) -> Gradient:
-    examples, model_key = _augmented(preprocess, seed, step, batch)
+    examples = _augmented(preprocess, seed, step, batch)
 
     def grad_fn(
       params: registry.Params, examples: Examples
     ) -> tuple[optax.Updates, tuple[registry.State, Metrics]]:
-      return jax.grad(loss_fn, has_aux=True)(params, state, model_key, examples)
+      return jax.grad(loss_fn, has_aux=True)(params, state, examples)
 
     if sam_rho is None:
       grads, (state, metrics) = grad_fn(params, examples)
@@ -137,25 +138,24 @@ def _augmented(
   seed: int,
   step: jax.Array,
   batch: devices.DeviceBatch,
-) -> tuple[Examples, jax.Array]:
-  """Returns images and soft labels, and the network's random key.
+) -> Examples:
+  """Returns images, soft labels and the network's random keys.
 
-  The augmentation of an example depends only on seed, step and the example's
-  index in the global batch. The network draws the masks of a whole micro-batch
-  from seed, step and the index of its first example: they depend on the size
-  of the micro-batches, but not on which device or turn of the accumulation
-  runs a micro-batch.
+  The augmentation of an example and its masks in the network depend only on
+  seed, step and the example's index in the global batch, not on the number of
+  devices or micro-batches.
   """
   key = jax.random.key(seed)
   index = batch['index'][:: preprocess.images_per_example]
   index = index // preprocess.images_per_example
   with jax.named_scope('augment'):
-    examples = preprocess.apply(
+    images, labels = preprocess.apply(
       jax.random.fold_in(key, step), batch['image'], batch['label'], index
     )
   model_key = jax.random.fold_in(key, jnp.uint32(_MODEL_STREAM))
   model_key = jax.random.fold_in(model_key, step)
-  return examples, jax.random.fold_in(model_key, index[0])
+  keys = jax.vmap(lambda i: jax.random.fold_in(model_key, i))(index)
+  return images, labels, keys
 
 
 def _loss(
@@ -164,7 +164,6 @@ def _loss(
   label_smoothing: float,
   params: registry.Params,
   state: registry.State,
-  key: jax.Array,
   examples: Examples,
 ) -> tuple[jax.Array, tuple[registry.State, Metrics]]:
   """Returns a micro-batch's mean loss, and the new state and metrics.
@@ -173,10 +172,10 @@ def _loss(
   Running statistics are not cast: in bfloat16 a moving average with decay 0.9
   loses most of what is added to it.
   """
-  images, labels = examples
+  images, labels, keys = examples
   cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype))
   (logits, _), new_state = model.apply(
-    cast(params), state, key, images.astype(dtype), True
+    cast(params), state, keys, images.astype(dtype), True
   )
   new_state = jax.tree.map(lambda old, x: x.astype(old.dtype), state, new_state)
   logits = logits.astype(jnp.float32)

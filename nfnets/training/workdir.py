@@ -2,19 +2,23 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO
 
 from nfnets import errors
+
+_log = logging.getLogger(__name__)
 
 _LOCK = '.lock'
 CHECKPOINTS = 'checkpoints'
 METRICS = 'metrics.jsonl'
 CONFIG = 'config.json'
 TENSORBOARD = 'tensorboard'
+_FOLDERS = (CHECKPOINTS, TENSORBOARD)
 
 
 @contextlib.contextmanager
@@ -31,33 +35,79 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
     Its absolute path.
 
   Raises:
-    UserError: the workdir cannot be written, or another run uses it.
+    UserError: the workdir or something in it cannot be written, or another
+      run uses it.
   """
   path = pathlib.Path(directory).absolute()
   try:
     path.mkdir(parents=True, exist_ok=True)
+    _check_contents(path)
     # Not truncated: it contains the name of the run that holds the lock.
-    lock = open(path / _LOCK, 'a+')
+    lock = open(path / _LOCK, 'a+b', buffering=0)
   except OSError as error:
-    raise errors.UserError(
-      f'workdir {path} cannot be written ({error.strerror}): choose another '
-      'with --workdir'
-    ) from error
+    raise _cannot_write(path, error) from error
   with lock:
     _lock(lock, path)
     yield path
 
 
-def _lock(lock: TextIO, path: pathlib.Path) -> None:
+def _check_contents(path: pathlib.Path) -> None:
+  """Checks that the run can write all that a workdir contains.
+
+  Raises:
+    UserError: a file is where a folder belongs or the other way round, or the
+      user may not write it.
+  """
+  for name in (*_FOLDERS, METRICS, CONFIG, _LOCK):
+    member = path / name
+    if not os.path.lexists(member):
+      continue
+    is_folder = name in _FOLDERS
+    if not (os.path.isdir if is_folder else os.path.isfile)(member):
+      kind = 'folder' if is_folder else 'file'
+      raise errors.UserError(
+        f'{member} is not a {kind}: move it away, or choose another workdir'
+        ' with --workdir'
+      )
+    # The config file is replaced, which does not need this permission.
+    if name != CONFIG and not os.access(member, os.W_OK):
+      raise errors.UserError(
+        f'{member} cannot be written (Permission denied): change its'
+        ' permissions, or choose another workdir with --workdir'
+      )
+
+
+def _cannot_write(path: pathlib.Path, error: OSError) -> errors.UserError:
+  return errors.UserError(
+    f'workdir {path} cannot be written ({error.strerror}): choose another '
+    'with --workdir'
+  )
+
+
+def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
+  """Locks the file and writes to it which process holds the lock.
+
+  Raises:
+    UserError: another process holds the lock, or the file cannot be written.
+  """
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     lock.seek(0)
-    holder = lock.read().strip() or 'unknown'
+    holder = lock.read().decode(errors='replace').strip() or 'unknown'
     raise errors.UserError(
       f'workdir {path} is in use by another run ({holder}): wait for it to '
       'finish, or choose another with --workdir'
     ) from error
-  lock.truncate(0)
-  lock.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-  lock.flush()
+  except OSError as error:
+    # Some network file systems have no locks; nothing else needs them.
+    _log.warning(
+      'workdir %s cannot be locked (%s): make sure that no other run uses it',
+      path,
+      error.strerror,
+    )
+  try:
+    lock.truncate(0)
+    lock.write(f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
+  except OSError as error:
+    raise _cannot_write(path, error) from error

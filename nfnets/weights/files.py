@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import struct
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ def kind(path: pathlib.Path) -> Kind:
     UserError: the file does not exist, cannot be read, is empty or is a zip
       archive (torch.save), which cannot be read safely.
   """
-  if path.is_dir():
+  if os.path.isdir(path):
     return 'directory'
   try:
     with open(path, 'rb') as file:

@@ -43,7 +43,8 @@ def load(
 
   Args:
     path: a file published by DeepMind, a safetensors file from timm or from
-      `save`, or a Hugging Face id such as 'timm/dm_nfnet_f0.dm_in1k'.
+      `save`, or a Hugging Face id such as 'timm/dm_nfnet_f0.dm_in1k'; in
+      paths, `~` and `$VARIABLES` are expanded.
     name: the model's name, see `create_model`.
     refit: for timm's dm_nfnet files: whether to change the gains so that our
       standardization yields timm's filters; with activation='gelu_erf' the

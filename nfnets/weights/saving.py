@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from nfnets import errors, models
+from nfnets import files as files_lib
 from nfnets.models import registry
 from nfnets.weights import deepmind, files, metadata, timm, tree
 
@@ -27,7 +28,7 @@ def save(
   """Saves weights; an existing file is replaced atomically.
 
   Args:
-    path: the file to write.
+    path: the file to write; `~` and `$VARIABLES` are expanded.
     params: {module: {name: array}}, without a device axis.
     state: {module: {name: array}}, empty except for networks with batch
       normalization.
@@ -51,7 +52,7 @@ def save(
     UserError: the arrays do not fit the model, timm lacks the network, or the
       file cannot be written.
   """
-  path = pathlib.Path(path)
+  path = files_lib.user_path(path, 'path')
   model = models.create_model(name, **overrides)
   flat = _on_host(params)
   _check_fit(flat, model, str(path))

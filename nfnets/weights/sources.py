@@ -1,9 +1,11 @@
 """Reads a weights file in any layout, without comparing it to a model."""
 
+import os
 import pathlib
 from typing import Literal, NamedTuple
 
 from nfnets import errors
+from nfnets import files as files_lib
 from nfnets.models import catalogue
 from nfnets.weights import deepmind, files, hub, metadata, tree
 
@@ -38,10 +40,10 @@ def read(path: str | pathlib.Path, name: str | None = None) -> Source:
     UserError: the file cannot be read, is damaged or unsafe.
   """
   hub_model, shown = None, str(path)
-  if not pathlib.Path(path).exists() and (theirs := hub.model_name(shown)):
+  file = files_lib.user_path(path, 'weights')
+  if not os.path.exists(file) and (theirs := hub.model_name(shown)):
     hub_model = catalogue.our_name(theirs)
-    path = hub.fetch(shown)
-  file = pathlib.Path(path)
+    file = hub.fetch(shown)
   kind = files.kind(file)
   if kind == 'directory':
     raise errors.UserError(

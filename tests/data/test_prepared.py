@@ -109,6 +109,14 @@ def test_unprepared_data_set_is_an_error_with_a_remedy(tmp_path, monkeypatch):
     sources.load_source('imagenet2012', 'train')
 
 
+def test_a_folder_that_cannot_be_read_is_an_error():
+  # From Python 3.13 on, pathlib finds nothing in it instead.
+  with pytest.raises(errors.UserError, match='File name too|not prepared'):
+    sources.load_source('cifar10', 'train', 'x' * 300)
+  with pytest.raises(errors.UserError, match='cannot prepare.*File name too'):
+    sources.load_source('digits', 'train', 'x' * 300)
+
+
 def test_misspelled_name_gets_a_suggestion(data_dir):
   with pytest.raises(errors.UserError, match="did you mean 'digits_tf'"):
     sources.load_source('digit_tf', 'train', data_dir)

@@ -73,6 +73,7 @@ def test_variants(value, model, name):
   [
     ([], 'no --config'),
     (['--config='], 'no --config'),
+    ([f'--config={"x" * 300}/digits.py'], 'digits.py: no such file'),
     (['--config=experiments/digts.py'], 'did you mean experiments/digits.py?'),
     (
       ['--config=experiments/nf_regnet_b3.py'],

@@ -19,9 +19,6 @@ OPTIONS = (
   '--config.model.width=0.0625',
   '--config.model.group_size=8',
   '--config.model.depth=1,1,1,1',
-  # Drawn per device, so that another number of devices trains another network.
-  '--config.model.drop_rate=0.0',
-  '--config.model.stochdepth_rate=0.0',
   '--config.train.batch_size=96',
   '--config.train.steps=12',
   '--config.optimizer.warmup_steps=2',

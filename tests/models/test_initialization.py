@@ -10,8 +10,8 @@ from nfnets.models import initialization
 _IMAGES = jnp.zeros((1, 32, 32, 3))
 
 
-def _forward(images, is_training):
-  del is_training
+def _forward(images, is_training, keys):
+  del is_training, keys
   x = hk.Linear(300, w_init=hk.initializers.RandomNormal(0.1, 2.0))(images)
   return hk.Linear(200)(x)
 
@@ -22,7 +22,7 @@ def _init(key=0):
 
 def test_structure_equals_haikus():
   params, state = _init()
-  own = hk.transform_with_state(lambda x: _forward(x, True))
+  own = hk.transform_with_state(lambda x: _forward(x, True, None))
   expected = own.init(jax.random.key(0), _IMAGES)
   assert jax.tree.map(jnp.shape, (params, state)) == jax.tree.map(
     jnp.shape, expected
@@ -56,8 +56,8 @@ def test_parameters_depend_on_the_key_alone():
 
 
 def test_no_two_parameters_share_their_draws():
-  def forward(images, is_training):
-    del is_training
+  def forward(images, is_training, keys):
+    del is_training, keys
     return hk.Linear(3)(hk.Linear(3)(images))
 
   params, _ = initialization.make_init(forward)(jax.random.key(0), _IMAGES)
@@ -79,8 +79,8 @@ def test_a_model_starts_as_published():
 
 
 def test_an_unknown_initializer_is_an_error():
-  def forward(images, is_training):
-    del is_training
+  def forward(images, is_training, keys):
+    del is_training, keys
     uniform = hk.initializers.VarianceScaling(1.0, 'fan_in', 'uniform')
     return hk.Linear(3, w_init=uniform)(images)
 

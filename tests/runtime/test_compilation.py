@@ -1,4 +1,5 @@
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
@@ -130,6 +131,32 @@ def test_the_users_flags_are_kept(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', flags)
   compilation.set_compiler_flags()
   assert os.environ['XLA_FLAGS'] == flags
+
+
+@pytest.mark.parametrize(
+  'package, platforms, expected',
+  [
+    ('jax_plugins', None, False),
+    ('jax_plugins', 'cuda', False),
+    ('libtpu', '', False),
+    ('libtpu', 'cpu', True),
+    ('none', None, True),
+  ],
+)
+def test_flags_are_for_cpus(monkeypatch, package, platforms, expected):
+  """XLA for GPUs fails with them: 'Unsupported instruction: opt-barrier'."""
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  monkeypatch.setattr(
+    importlib.util, 'find_spec', lambda name: name if name == package else None
+  )
+  monkeypatch.setattr(compilation, '_known', lambda flags: True)
+  before = jax.config.jax_platforms
+  try:
+    jax.config.update('jax_platforms', platforms)
+    compilation.set_compiler_flags()
+  finally:
+    jax.config.update('jax_platforms', before)
+  assert ('XLA_FLAGS' in os.environ) == expected
 
 
 def test_flags_unknown_to_xla_are_left_out(monkeypatch):

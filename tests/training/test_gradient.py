@@ -1,5 +1,10 @@
 """Loss and gradient of networks with standardized convolutions."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +14,7 @@ import pytest
 from nfnets import losses, models
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.layers import convolution
-from nfnets.training import devices, gradient
+from nfnets.training import checkpoint, devices, gradient
 from tests import filled, helpers
 from tests.training import tiny
 
@@ -83,23 +88,34 @@ OPTIONS = dict(
 )
 
 
-def averaged_gradient(count, batch, **options):
-  """Computes the gradient of `batch`, averaged over `count` devices."""
+def sharded_gradient(count, drop_rate=0.0, **options):
+  """Returns (params, step, batch) -> gradient averaged over `count` devices."""
+  model = tiny.make_model(drop_rate)
   gradient_fn = gradient.make_gradient(
-    tiny.make_model(), tiny.make_preprocess(), **{**OPTIONS, **options}
+    model, tiny.make_preprocess(), **{**OPTIONS, **options}
   )
-  params, state = tiny.make_model().init(None, None)
-  size = len(batch['label'])
-  rows = {**batch, 'index': np.arange(size, dtype=np.int32)}
-  rows = jax.tree.map(lambda x: x.reshape((count, -1) + x.shape[1:]), rows)
-  run = jax.pmap(
-    lambda p, x: jax.lax.pmean(gradient_fn(p, state, jnp.int32(5), x), 'd'),
+  _, state = model.init(None, None)
+  mapped = jax.pmap(
+    lambda p, step, x: jax.lax.pmean(gradient_fn(p, state, step, x), 'd'),
     'd',
-    in_axes=(None, 0),
+    in_axes=(None, None, 0),
     out_axes=None,
     devices=jax.devices()[:count],
   )
-  return run(params, rows)
+
+  def run(params, step, batch):
+    size = len(batch['label'])
+    rows = {**batch, 'index': np.arange(size, dtype=np.int32)}
+    rows = jax.tree.map(lambda x: x.reshape((count, -1) + x.shape[1:]), rows)
+    return mapped(params, jnp.int32(step), rows)
+
+  return run
+
+
+def averaged_gradient(count, batch, **options):
+  """Computes the gradient of `batch`, averaged over `count` devices."""
+  params, _ = tiny.make_model().init(None, None)
+  return sharded_gradient(count, **options)(params, 5, batch)
 
 
 def test_four_devices_give_the_gradient_of_one():
@@ -111,11 +127,15 @@ def test_four_devices_give_the_gradient_of_one():
 
 
 def test_accumulation_equals_one_large_batch():
-  # With AGC on the accumulated gradient and mixing by global index.
+  # With AGC on the accumulated gradient, mixing and dropout by global index.
   mix = tiny.make_preprocess(mixup_alpha=0.2, cutmix_alpha=1.0)
   states = []
   for accumulation in (1, 4):
-    state, train_step = tiny.setup(preprocess=mix, accumulation=accumulation)
+    state, train_step = tiny.setup(
+      model=tiny.make_model(drop_rate=0.25),
+      preprocess=mix,
+      accumulation=accumulation,
+    )
     for number in range(3):
       batch = devices.shard_batch(tiny.make_batch(64, number))
       state, scalars = train_step(state, batch)
@@ -124,50 +144,92 @@ def test_accumulation_equals_one_large_batch():
   tiny.assert_trees_close(*states, helpers.RTOL_REDUCTION)
 
 
-def test_masks_follow_the_micro_batch_not_the_device():
-  # 4 devices with one micro-batch each equal 1 device with 4.
-  batch = {**tiny.make_batch(32), 'index': np.arange(32, dtype=np.int32)}
-  params, state = tiny.make_model().init(None, None)
+def test_twenty_steps_train_the_same_network_on_any_number_of_devices():
+  def train(count, accumulation):
+    run = sharded_gradient(count, drop_rate=0.25, accumulation=accumulation)
+    params = jax.device_get(tiny.make_model().init(None, None)[0])
+    losses = []
+    for step in range(20):
+      result = jax.device_get(run(params, step, tiny.make_batch(16, step)))
+      params = jax.tree.map(lambda p, g: p - 0.1 * g, params, result.grads)
+      losses.append(result.metrics['loss'])
+    return params, np.array(losses)
 
-  def mean_gradient(count, accumulation):
-    gradient_fn = gradient.make_gradient(
-      tiny.make_model(drop_rate=0.5),
-      tiny.make_preprocess(),
-      **{**OPTIONS, 'accumulation': accumulation},
+  expected = train(1, 1)
+  # Devices and micro-batches per device.
+  for split in ((4, 1), (2, 2)):
+    tiny.assert_trees_close(train(*split), expected, helpers.RTOL_REDUCTION)
+
+
+# Two runs of the program.
+@pytest.mark.slow
+def test_the_program_trains_the_same_network_on_any_number_of_devices(tmp_path):
+  settings = {
+    'model.name': 'nf_resnet50',
+    'model.width': 0.25,
+    'model.group_size': 0,
+    'model.depth': '1,2,1,1',
+    'model.drop_rate': 0.25,
+    'model.stochdepth_rate': 0.25,
+    'optimizer.warmup_epochs': 0,
+    'train.steps': 20,
+    'train.batch_size': 32,
+  }
+
+  def train(count, accumulation):
+    workdir = tmp_path / str(count)
+    run = subprocess.run(
+      [
+        *(sys.executable, '-m', 'nfnets.experiment', f'--workdir={workdir}'),
+        '--config=experiments/digits.py',
+        f'--config.train.accumulation={accumulation}',
+        *(f'--config.{name}={value}' for name, value in settings.items()),
+      ],
+      cwd=pathlib.Path(__file__).parent.parent.parent,
+      env=os.environ
+      | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(count)},
+      capture_output=True,
+      text=True,
     )
-    rows = jax.tree.map(lambda x: x.reshape((count, -1) + x.shape[1:]), batch)
-    parts = jax.jit(
-      lambda rows: jax.lax.map(
-        lambda x: gradient_fn(params, state, jnp.int32(1), x), rows
-      )
-    )(rows)
-    return jax.tree.map(lambda x: jnp.mean(x, 0), parts)
+    assert run.returncode == 0, run.stderr
+    folder = workdir / 'checkpoints'
+    return checkpoint.read_weights(folder, 20, ema=False).params
 
-  expected = mean_gradient(4, 1)
-  for split in ((1, 4), (2, 2)):
-    tiny.assert_trees_close(
-      mean_gradient(*split), expected, helpers.RTOL_REDUCTION
-    )
+  tiny.assert_trees_close(train(4, 2), train(1, 1), helpers.RTOL_REDUCTION)
 
 
-def test_masks_differ_between_steps_and_micro_batches():
+def network_keys(seed, step, index):
+  """Computes the network's key of each example by hand."""
+  key = jax.random.fold_in(jax.random.key(seed), np.uint32(2**32 - 1))
+  key = jax.random.fold_in(key, step)
+  return jnp.stack([jax.random.fold_in(key, i) for i in index])
+
+
+def test_the_network_has_a_key_per_seed_step_and_index():
   seen = []
   model = tiny.make_model()
 
-  def apply(params, state, key, images, is_training):
-    seen.append(jax.random.key_data(key))
-    return model.apply(params, state, key, images, is_training)
+  def apply(params, state, keys, images, is_training):
+    seen.append(keys)
+    return model.apply(params, state, keys, images, is_training)
 
-  gradient_fn = gradient.make_gradient(
-    model._replace(apply=apply), tiny.make_preprocess(), **OPTIONS
-  )
   params, state = model.init(None, None)
-  for step, first in ((0, 0), (1, 0), (0, 4)):
+  cases = [(3, 0, 0), (3, 0, 4), (3, 1, 0), (4, 0, 0)]
+  for seed, step, first in cases:
+    gradient_fn = gradient.make_gradient(
+      model._replace(apply=apply),
+      tiny.make_preprocess(),
+      **{**OPTIONS, 'seed': seed},
+    )
     index = np.arange(first, first + 4, dtype=np.int32)
     batch = {**tiny.make_batch(4), 'index': index}
     gradient_fn(params, state, jnp.int32(step), batch)
-  keys = {tuple(np.asarray(key).tolist()) for key in seen}
-  assert len(keys) == 3
+    assert (seen[-1] == network_keys(seed, step, index)).all()
+    # The augmentation of the same examples.
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    seen.append(jnp.stack([jax.random.fold_in(key, i) for i in index]))
+  keys = jax.random.key_data(jnp.concatenate(seen))
+  assert len(np.unique(keys, axis=0)) == 2 * 4 * len(cases)
 
 
 def test_top1_of_mixed_examples_uses_the_larger_label():
@@ -189,7 +251,7 @@ def test_top1_of_mixed_examples_uses_the_larger_label():
 
 
 def test_sam_equals_two_gradients_by_hand():
-  model, preprocess = tiny.make_model(), tiny.make_preprocess()
+  model, preprocess = tiny.make_model(drop_rate=0.5), tiny.make_preprocess()
   batch = {**tiny.make_batch(20), 'index': np.arange(20, dtype=np.int32)}
   params, state = model.init(None, None)
   images, labels = preprocess.apply(
@@ -199,8 +261,13 @@ def test_sam_equals_two_gradients_by_hand():
     batch['index'],
   )
 
+  # An example has the same masks in both gradients.
+  keys = network_keys(3, 7, batch['index'])
+
   def loss_fn(params, count):
-    (logits, _), _ = model.apply(params, state, None, images[:count], True)
+    (logits, _), _ = model.apply(
+      params, state, keys[:count], images[:count], True
+    )
     smooth = losses.smooth_labels(labels[:count], 0.1)
     return jnp.mean(losses.softmax_cross_entropy(logits, smooth))
 

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -57,3 +60,82 @@ def test_a_directory_without_permission(tmp_path):
   with pytest.raises(errors.UserError, match='Permission denied'):
     with workdir.claim(tmp_path):
       pass
+
+
+@pytest.mark.parametrize(
+  'number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL]
+)
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog, number):
+  def flock(file, how):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(fcntl, 'flock', flock)
+  with workdir.claim(tmp_path) as path:
+    assert f'process {os.getpid()} on' in (path / '.lock').read_text()
+  (warning,) = caplog.messages
+  assert warning == (
+    f'workdir {tmp_path} cannot be locked ({os.strerror(number)}): make sure'
+    ' that no other run uses it'
+  )
+
+
+def test_a_lock_that_is_held_is_an_error_everywhere(tmp_path, monkeypatch):
+  def flock(file, how):
+    raise OSError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+
+  monkeypatch.setattr(fcntl, 'flock', flock)
+  with pytest.raises(errors.UserError, match='in use by another run .unknown'):
+    with workdir.claim(tmp_path):
+      pass
+
+
+@pytest.mark.parametrize(
+  'name, kind',
+  [
+    ('checkpoints', 'folder'),
+    ('tensorboard', 'folder'),
+    ('metrics.jsonl', 'file'),
+    ('config.json', 'file'),
+    ('.lock', 'file'),
+  ],
+)
+@pytest.mark.parametrize('is_link', [False, True])
+def test_a_member_of_the_wrong_kind(tmp_path, name, kind, is_link):
+  path = tmp_path / name
+  if is_link:
+    path.symlink_to(tmp_path / 'nowhere' / 'file')
+  elif kind == 'folder':
+    path.touch()
+  else:
+    path.mkdir()
+  with pytest.raises(errors.UserError) as caught:
+    with workdir.claim(tmp_path):
+      pass
+  assert str(caught.value) == (
+    f'{path} is not a {kind}: move it away, or choose another workdir with'
+    ' --workdir'
+  )
+  assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('name', ['checkpoints', 'metrics.jsonl', '.lock'])
+def test_a_member_that_may_not_be_written(tmp_path, monkeypatch, name):
+  (tmp_path / name).mkdir() if name == 'checkpoints' else (
+    tmp_path / name
+  ).touch()
+  # As for another user; root may write everything.
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  with pytest.raises(errors.UserError, match=f'{name} cannot be written'):
+    with workdir.claim(tmp_path):
+      pass
+
+
+def test_a_full_disk(tmp_path):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+  try:
+    with pytest.raises(errors.UserError, match='cannot be written .File too l'):
+      with workdir.claim(tmp_path):
+        pass
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -36,7 +36,7 @@ def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
     }
     return params, {'Tiny/~/norm': {'mean': jnp.zeros(16)}} if norm else {}
 
-  def apply(params, state, key, images, is_training):
+  def apply(params, state, keys, images, is_training):
     conv, linear = params['Tiny/~/conv'], params['Tiny/~/linear']
     hidden = jax.lax.conv_general_dilated(
       images,
@@ -51,7 +51,9 @@ def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
       mean = 0.9 * state['Tiny/~/norm']['mean'] + 0.1 * jnp.mean(hidden, 0)
       state = {'Tiny/~/norm': {'mean': mean}}
     if drop_rate and is_training:
-      keep = jax.random.bernoulli(key, 1 - drop_rate, hidden.shape)
+      keep = jax.vmap(
+        lambda key: jax.random.bernoulli(key, 1 - drop_rate, (16,))
+      )(keys)
       hidden = hidden * keep / (1 - drop_rate)
     logits = hidden @ linear['w'] + linear['b'].reshape(1, -1)
     return (logits, {'pool': hidden}), state

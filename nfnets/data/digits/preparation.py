@@ -27,7 +27,7 @@ def prepare(data_dir: pathlib.Path) -> pathlib.Path:
     UserError: the folder cannot be written.
   """
   target = data_dir / 'digits' / _VERSION
-  if target.is_dir():
+  if os.path.isdir(target):
     return target
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
