@@ -101,6 +101,7 @@ def _ending_together(watched: watch.Watch) -> Iterator[None]:
       traceback.print_exc()
       reason = f'{type(error).__name__}: {reason}'
     sys.stdout.flush()
+    sys.stderr.flush()
     watched.fail(reason)
     os._exit(status)
   watched.finish()

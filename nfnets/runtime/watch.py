@@ -98,7 +98,9 @@ class Watch:
 
   def _exit(self) -> None:
     if not self._ending.is_set():
-      print(f'error: {self._reason}', file=sys.stderr, flush=True)
+      print(f'error: {self._reason}', file=sys.stderr)
+      sys.stdout.flush()
+      sys.stderr.flush()
       os._exit(1)
 
   def _tell(self, line: str) -> None:
