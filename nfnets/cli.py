@@ -121,8 +121,10 @@ def _guard(name: str, descriptor: int) -> _Output:
   stream = getattr(sys, name)
   if stream is None or stream is getattr(sys, f'__{name}__'):
     stream = stream or open(descriptor, 'w', closefd=False)
+    # With PYTHONUNBUFFERED, nothing else would empty a buffer.
+    buffer = output if stream.write_through else io.BufferedWriter(output)
     guarded = io.TextIOWrapper(
-      io.BufferedWriter(output),
+      buffer,
       encoding=stream.encoding,
       errors=stream.errors,
       line_buffering=stream.line_buffering,

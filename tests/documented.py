@@ -80,11 +80,38 @@ ONLY_PARSED = {
 # Commands of other programs -> the reason why they do not run here.
 NOT_RUN = {
   './run.sh': 'installs packages; test_run_sh.py runs it with stand-ins',
+  './run.sh setup': 'installs packages; test_run_sh.py runs it',
   './run.sh test': 'runs this suite',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
+  'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'
+  ' --workdir=runs/f1': 'needs Slurm; test_launch.py runs it with stand-ins',
+  'launch/tpu_vm.sh f1 us-west4-a v5litepod-16 v2-alpha-tpuv5-lite my-bucket'
+  ' --config=experiments/nfnet_f1.py --workdir=/tmp/bucket/f1': (
+    'needs Cloud TPUs; test_launch.py runs it with stand-ins'
+  ),
+  'docker build --build-arg PLATFORM=cuda12 --tag=REGISTRY/nfnets .': (
+    'needs Docker'
+  ),
+  'docker push REGISTRY/nfnets': 'needs Docker',
+  'docker build --tag=nfnets .': 'needs Docker',
+  "docker run '--volume=$PWD/runs:/runs' nfnets --config=experiments/digits.py"
+  ' --workdir=/runs/digits': 'needs Docker',
+  'kubectl apply -f launch/kubernetes.yaml': 'needs Kubernetes',
+  'sky jobs launch launch/skypilot.yaml --env BUCKET=my-bucket': (
+    'needs SkyPilot'
+  ),
+  'until python -m nfnets.experiment --config=experiments/nfnet_f1.py'
+  " '--connect_seconds=600;' do sleep '10;' done": 'runs until it succeeds',
 }
 # Options of other programs that the text mentions.
-FOREIGN_OPTIONS = {'--logdir', '--no-deps'}
+FOREIGN_OPTIONS = {
+  '--build-arg',
+  '--gpus',
+  '--logdir',
+  '--no-deps',
+  '--requeue',
+  '--shm-size',
+}

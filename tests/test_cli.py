@@ -1,5 +1,6 @@
 """How programs end: exit status, and errors in one line."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -134,3 +135,19 @@ def test_a_closed_stream_is_not_the_next_file(tmp_path, redirections):
   status, err = start(main, redirections)
   assert (status, err) == (5, '' if '2>' in redirections else 'x')
   assert path.read_text() == ''
+
+
+@pytest.mark.parametrize('stream', ['stdout', 'stderr'])
+def test_unbuffered_output_is_written_immediately(stream):
+  program = (
+    'import os, sys; from nfnets import cli\n'
+    f'def main(): print("line", file=sys.{stream}); os._exit(0)\n'
+    'cli.run(main)'
+  )
+  run = subprocess.run(
+    [sys.executable, '-c', program],
+    env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+    capture_output=True,
+    text=True,
+  )
+  assert getattr(run, stream) == 'line\n'

@@ -25,7 +25,7 @@ ROOT, PAGES = documents.ROOT, documents.PAGES
 COMMANDS = sorted({c for page in PAGES for c in documents.commands(page)})
 OURS = [c for c in COMMANDS if c.startswith('python -m nfnets.')]
 SPANS = sorted({span for page in PAGES for span in documents.spans(page)})
-FOLDERS = 'nfnets|experiments|docs|tests'
+FOLDERS = 'nfnets|experiments|docs|launch|tests'
 PATH = re.compile(rf'(?<![\w./~-])(?:{FOLDERS})/[\w./-]*\w')
 
 

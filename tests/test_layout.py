@@ -16,12 +16,14 @@ COVERED_BY = {
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
+  'experiment/test_processes.py': 'runs of several processes',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
   'optim/test_three_steps.py': "optimizer steps against the reference's",
   'test_docs.py': 'commands and snippets of README and docs',
   'test_experiments.py': 'experiments/',
   'test_imports.py': 'who imports whom',
+  'test_launch.py': 'launch/ and the Dockerfile',
   'test_layout.py': 'the names of test files',
   'test_paths.py': 'every path that a user gives',
   'test_run_sh.py': 'run.sh',

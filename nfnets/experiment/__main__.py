@@ -41,13 +41,16 @@ def main() -> int:
     if not options.topology:
       platforms.check()
     return ahead.report(config, options.topology)
-  distributed.initialize(
-    options.coordinator, options.num_processes, options.process_id
-  )
-  platforms.check()
-  if options.mode == 'eval':
-    return evaluate.evaluate(config, workdir, options.weights)
-  return train.train(config, workdir)
+  with distributed.connected(
+    options.coordinator,
+    options.num_processes,
+    options.process_id,
+    options.connect_seconds,
+  ):
+    platforms.check()
+    if options.mode == 'eval':
+      return evaluate.evaluate(config, workdir, options.weights)
+    return train.train(config, workdir)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,16 +122,35 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_processes(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
     'several hosts',
-    'Slurm, Open MPI and TPU pods are recognized. Elsewhere, set all three.',
+    'Slurm, Open MPI, Cloud TPU pods, Kubernetes and SkyPilot are detected.\n'
+    'Elsewhere, set the first three. docs/hosts.md has recipes.',
   )
   group.add_argument(
-    '--coordinator', metavar='HOST:PORT', help='address of process 0'
+    '--coordinator',
+    metavar='HOST:PORT',
+    help='address of process 0 and any free port'
+    ' (default: $JAX_COORDINATOR_ADDRESS)',
   )
   group.add_argument(
-    '--num_processes', type=int, metavar='N', help='number of processes'
+    '--num_processes',
+    type=int,
+    metavar='N',
+    help='number of processes; 1 trains on this host alone'
+    ' (default: $JAX_NUM_PROCESSES)',
   )
   group.add_argument(
-    '--process_id', type=int, metavar='I', help='0 to N - 1, one per process'
+    '--process_id',
+    type=int,
+    metavar='I',
+    help='0 to N - 1, one per process (default: $JAX_PROCESS_ID)',
+  )
+  group.add_argument(
+    '--connect_seconds',
+    type=int,
+    default=45,
+    metavar='S',
+    help='how long the processes wait for each other to start'
+    ' (default: %(default)s)',
   )
 
 

@@ -19,7 +19,7 @@ def check() -> None:
   """Starts JAX's platform: one that is missing becomes an error of one line.
 
   JAX would start it on first use, and report a missing one by various
-  exceptions. With several processes, call `distributed.initialize` first.
+  exceptions. With several processes, use `distributed.connected` first.
 
   Raises:
     UserError: the platform that JAX_PLATFORMS specifies cannot start, or an

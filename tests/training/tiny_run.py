@@ -136,11 +136,6 @@ def main() -> int:
   parser.add_argument('--process', type=int)
   parser.add_argument('--port')
   options = parser.parse_args()
-  if options.processes:
-    distributed.initialize(
-      f'127.0.0.1:{options.port}', options.processes, options.process
-    )
-  devices.check_same(options.config, 'the config')
   kind, when = options.signal.split(':')
   where, _, number = (options.kill or '').partition(':')
   if where == 'save':
@@ -154,13 +149,21 @@ def main() -> int:
       os.kill(os.getpid(), int(kind))
 
   with contextlib.ExitStack() as stack:
+    if options.processes:
+      address = f'127.0.0.1:{options.port}'
+      stack.enter_context(
+        distributed.connected(
+          address, options.processes, options.process, connect_seconds=300
+        )
+      )
+    devices.check_same(options.config, 'the config')
     if devices.is_primary():
       stack.enter_context(workdir_lib.claim(options.workdir))
     outcome = Program().run(
       options.workdir, steps=options.steps, batches=Batches(hook=hook)
     )
-  # As in evaluation and export, in every process.
-  checkpoint.read_weights(options.workdir / 'checkpoints')
+    # As in evaluation and export, in every process.
+    checkpoint.read_weights(options.workdir / 'checkpoints')
   print(f'ended at {outcome.step}', flush=True)
   return outcome.exit_status
 

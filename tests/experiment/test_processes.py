@@ -1,0 +1,165 @@
+"""Runs of several processes on this machine equal a run of one."""
+
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nfnets.training import checkpoint
+from tests.training import tiny
+
+ROOT = pathlib.Path(__file__).parents[2]
+OPTIONS = (
+  '--config=experiments/digits.py',
+  '--config.model.width=0.0625',
+  '--config.model.group_size=8',
+  '--config.model.depth=1,1,1,1',
+  '--config.train.batch_size=96',
+  '--config.train.steps=12',
+  '--config.optimizer.warmup_steps=2',
+  '--config.eval.every_steps=6',
+  '--config.checkpoint.every_steps=2',
+  '--config.log.every_steps=2',
+)
+# The processes may start far apart on a busy machine.
+PATIENT = '--connect_seconds=300'
+
+
+def start(workdir, count, *options):
+  """Starts the processes of one run, with one device each."""
+  port = random.randrange(20_000, 30_000)
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '1',
+    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+    'JAX_NUM_PROCESSES': str(count),
+  }
+  command = [sys.executable, '-m', 'nfnets.experiment', f'--workdir={workdir}']
+  return [
+    subprocess.Popen(
+      [*command, *OPTIONS, *options, f'--process_id={index}'],
+      cwd=ROOT,
+      env=environment,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(count)
+  ]
+
+
+def finish(processes, timeout=400):
+  """Returns (status, stdout, stderr) of each process."""
+  deadline = time.monotonic() + timeout
+  try:
+    ends = []
+    for process in processes:
+      out, err = process.communicate(timeout=deadline - time.monotonic())
+      ends.append((process.returncode, out, err))
+    return ends
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def train(workdir, count):
+  for status, out, err in finish(start(workdir, count, PATIENT)):
+    assert status == 0, out + err
+  return parameters(workdir)
+
+
+def parameters(workdir):
+  saved = checkpoint.read_weights(workdir / 'checkpoints', ema=False)
+  assert saved.step == 12
+  return saved.params
+
+
+@pytest.fixture(scope='module', name='alone')
+def of_one_process(tmp_path_factory):
+  return train(tmp_path_factory.mktemp('one'), 1)
+
+
+@pytest.mark.slow
+def test_four_processes_equal_one(tmp_path, alone):
+  tiny.assert_trees_close(train(tmp_path, 4), alone, 1e-5)
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_resumes_what_a_killed_one_left(
+  tmp_path, alone
+):
+  left = tmp_path / 'left'
+  processes = start(left, 2, PATIENT)
+  while not (left / 'checkpoints' / '2').exists():
+    assert processes[1].poll() is None, finish(processes)
+    time.sleep(0.02)
+  processes[1].kill()
+  (status, _, err), _ = finish(processes, timeout=120)
+  assert status == 1
+  errors = [line for line in err.splitlines() if 'rror' in line]
+  assert len(errors) == 1, err
+  assert errors[0].startswith('error: process 1 was lost: rerun the command')
+  assert 'Traceback' not in err
+  for count in (1, 4):
+    resumed = shutil.copytree(left, tmp_path / str(count))
+    tiny.assert_trees_close(train(resumed, count), alone, 1e-5)
+
+
+SRUN = """#!{python}
+import os, subprocess, sys
+command = sys.argv[2:]  # without --kill-on-bad-exit=1
+port, processes = '{port}', []
+for index in '01':
+  variables = {{
+    'SLURM_JOB_ID': port, 'SLURM_NTASKS': '2', 'SLURM_STEP_NUM_TASKS': '2',
+    'SLURM_STEP_NODELIST': 'localhost,other', 'SLURM_PROCID': index,
+    'SLURM_LOCALID': '0',
+  }}
+  processes.append(subprocess.Popen(command, env=os.environ | variables))
+sys.exit(max(process.wait() for process in processes))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_script_for_slurm_equal_one(tmp_path, alone):
+  srun = tmp_path / 'srun'
+  port = random.randrange(20_000, 30_000)
+  srun.write_text(SRUN.format(python=sys.executable, port=port))
+  srun.chmod(0o755)
+  workdir = tmp_path / 'run'
+  done = subprocess.run(
+    ['bash', 'launch/slurm.sbatch', *OPTIONS, PATIENT, f'--workdir={workdir}'],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': '1',
+      'NFNETS_VENV': sys.prefix,
+      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+    },
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert '2 processes' in done.stdout
+  tiny.assert_trees_close(parameters(workdir), alone, 1e-5)
+
+
+@pytest.mark.slow
+def test_a_wrong_coordinator_is_an_error_within_a_minute(tmp_path):
+  begun = time.monotonic()
+  first, second = start(tmp_path, 2)
+  first.kill()
+  [(status, _, err)] = finish([second], timeout=60)
+  assert time.monotonic() - begun < 60
+  assert status == 1
+  assert err.count('\n') == 1 and '127.0.0.1:' in err, err
+  assert not list(tmp_path.iterdir())
