@@ -19,7 +19,7 @@ from nfnets.runtime import memory
 # 'h100' or 'h100:8': GPUs of one host.
 _GPU = re.compile(r'h100(?::(\d+))?')
 # 'v5e:4x4': a slice of TPUs.
-_TPU = re.compile(r'v\w+:\d+(x\d+)+')
+_TPU = re.compile(r'\w+:\d+(x\d+)+')
 # XLA_PYTHON_CLIENT_MEM_FRACTION, unless the user sets it.
 _GPU_FRACTION = 0.75
 _H100 = pathlib.Path(__file__).with_name('h100.txtpb')
