@@ -149,7 +149,9 @@ def run(folder, *command, **variables):
   done = subprocess.run(
     ['bash', *command],
     cwd=ROOT,
-    env=os.environ | {'PATH': f'{folder}:{os.environ["PATH"]}'} | variables,
+    env=os.environ
+    | {'PATH': f'{folder}:{os.environ["PATH"]}', 'NFNETS_VENV': ''}
+    | variables,
     stdin=subprocess.DEVNULL,
     capture_output=True,
     text=True,

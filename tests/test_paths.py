@@ -171,7 +171,7 @@ def test_an_experiment_expands_its_paths(tmp_path, monkeypatch, given):
   from nfnets.runtime import compilation
 
   seen = []
-  monkeypatch.setattr(compilation, 'prepare', lambda: None)
+  monkeypatch.setattr(compilation, 'prepare', lambda **_: None)
   monkeypatch.setattr(
     evaluate, 'evaluate', lambda *arguments: seen.append(arguments[1:]) or 0
   )

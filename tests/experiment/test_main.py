@@ -196,7 +196,7 @@ def test_the_default_workdir_contains_the_variant(monkeypatch):
   monkeypatch.setattr(
     train, 'train', lambda config, workdir: seen.append(workdir) or 0
   )
-  monkeypatch.setattr(compilation, 'prepare', lambda: None)
+  monkeypatch.setattr(compilation, 'prepare', lambda **_: None)
   for value in ('nf_regnet.py:b3', 'nf_regnet.py', 'nfnet_f0.py'):
     monkeypatch.setattr(sys, 'argv', ['', f'--config=experiments/{value}'])
     assert entry.main() == 0
