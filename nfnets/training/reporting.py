@@ -2,24 +2,31 @@
 
 import contextlib
 import datetime
+import logging
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TextIO, TypeVar
 
 import jax
 import rich.console
 import rich.progress
-import tensorboardX
 
 from nfnets.optim import optimizer as optimizer_lib
-from nfnets.training import devices, metrics_file
+from nfnets.training import devices, event_file, metrics_file
 from nfnets.training import workdir as workdir_lib
+
+_log = logging.getLogger(__name__)
 
 
 class Reporter:
-  """Writes scalars to all three; does nothing outside process 0."""
+  """Writes scalars to all three; does nothing outside process 0.
+
+  A report that cannot be written, for example because the disk is full, does
+  not end the run: a warning is logged once, and the run continues without this
+  report.
+  """
 
   def __init__(
     self,
@@ -44,13 +51,18 @@ class Reporter:
     if not self._active:
       return
     workdir = pathlib.Path(workdir)
-    self._file = metrics_file.MetricsFile(
-      workdir / workdir_lib.METRICS, start_step
+    metrics = workdir / workdir_lib.METRICS
+    self._file = _Report(
+      str(metrics), lambda: metrics_file.MetricsFile(metrics, start_step)
     )
-    self._tensorboard = tensorboardX.SummaryWriter(
-      str(workdir / workdir_lib.TENSORBOARD), purge_step=start_step + 1
+    events = workdir / workdir_lib.TENSORBOARD
+    self._tensorboard = _Report(
+      str(events), lambda: event_file.EventFile(events, start_step)
     )
-    self._terminal = _terminal(stream or sys.stdout, total_steps, start_step)
+    self._terminal = _Report(
+      'the output',
+      lambda: _terminal(stream or sys.stdout, total_steps, start_step),
+    )
     self._clock = _Clock()
     self._images_per_step = images_per_step
 
@@ -59,7 +71,10 @@ class Reporter:
     if self._active:
       self._clock.tick()
       speed = self._images_per_step * self._clock.steps_per_second
-      self._terminal.move(step, loss, speed, self._clock.steps_per_second)
+      rate = self._clock.steps_per_second
+      self._terminal.use(
+        lambda terminal: terminal.move(step, loss, speed, rate)
+      )
 
   def speed(self) -> dict[str, float]:
     """Returns {'images_per_second': ...} since the last call, without pauses.
@@ -84,28 +99,67 @@ class Reporter:
     """Records the scalars of one step, with names such as 'train/loss'."""
     if not self._active:
       return
-    self._file.write(step, scalars)
-    for name, value in scalars.items():
-      self._tensorboard.add_scalar(name, value, step)
-    self._terminal.line(step, scalars)
+    self._file.use(lambda file: file.write(step, scalars))
+    self._tensorboard.use(lambda events: events.write(step, scalars))
+    self._terminal.use(lambda terminal: terminal.line(step, scalars))
 
   def message(self, text: str) -> None:
     """Prints a line above the bar."""
     if self._active:
-      self._terminal.message(text)
+      self._terminal.use(lambda terminal: terminal.message(text))
 
   def sync(self) -> None:
-    """Waits until all lines of the metrics file are on disk."""
+    """Waits until all scalars are on disk, in the files that can be written."""
     if self._active:
-      self._file.sync()
-      self._tensorboard.flush()
+      self._file.use(lambda file: file.sync())
+      self._tensorboard.use(lambda events: events.sync())
 
   def close(self) -> None:
     """Stops the bar and closes the files."""
     if self._active:
-      self._terminal.close()
-      self._file.close()
-      self._tensorboard.close()
+      self._terminal.use(lambda terminal: terminal.close())
+      self._file.use(lambda file: file.close())
+      self._tensorboard.use(lambda events: events.close())
+
+
+class _Closable(Protocol):
+  def close(self) -> None: ...
+
+
+_R = TypeVar('_R', bound=_Closable)
+
+
+class _Report(Generic[_R]):
+  """A report that is dropped, with a warning, once it cannot be written."""
+
+  def __init__(self, what: str, create: Callable[[], _R]) -> None:
+    self._what = what
+    self._report: _R | None = None
+    try:
+      self._report = create()
+    except (OSError, ValueError) as error:
+      self._warn(error)
+
+  def use(self, call: Callable[[_R], None]) -> None:
+    """Calls `call` with the report, unless it was dropped."""
+    if self._report is None:
+      return
+    try:
+      call(self._report)
+    except (OSError, ValueError) as error:
+      # A full disk, or text that the terminal's encoding does not have.
+      with contextlib.suppress(OSError, ValueError):
+        self._report.close()
+      self._report = None
+      self._warn(error)
+
+  def _warn(self, error: OSError | ValueError) -> None:
+    _log.warning(
+      '%s cannot be written (%s): the run continues without it until it is'
+      ' restarted',
+      self._what,
+      getattr(error, 'strerror', None) or error,
+    )
 
 
 class _Clock:

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nfnets.training import checkpoint, devices, loop
+from nfnets.training import checkpoint, devices, event_file, loop, metrics_file
 from tests.training import tiny, tiny_run
 
 
@@ -81,6 +82,26 @@ def test_reports_the_values_of_the_same_step(program, whole):
     state, scalars = program.train_step(state, batch)
   fourth = next(x for x in lines(whole[0]) if x['step'] == 4)
   assert fourth['train/loss'] == float(scalars['loss'])
+
+
+def test_a_run_without_space_for_reports_still_learns_and_saves(
+  program, whole, tmp_path, monkeypatch, caplog
+):
+  def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics_file.MetricsFile, 'write', full)
+    patch.setattr(event_file.EventFile, 'write', full)
+    stopped = program.run(
+      tmp_path, batches=tiny_run.Batches(hook=send(signal.SIGTERM, 6))
+    )
+  assert stopped.exit_status == 143 and stopped.step in steps_in(tmp_path)
+  assert len(caplog.records) == 2 and lines(tmp_path) == []
+  outcome = program.run(tmp_path)
+  tiny.assert_trees_equal(outcome.state, whole[1].state)
+  rest = [x for x in lines(whole[0]) if x['step'] > stopped.step]
+  assert lines(tmp_path) == rest
 
 
 def test_running_again_does_nothing(program, whole, tmp_path):

@@ -1,5 +1,10 @@
+import errno
 import io
 import json
+import logging
+import os
+import pathlib
+import subprocess
 
 import jax
 import pytest
@@ -99,7 +104,6 @@ def test_scalars_go_to_the_file_and_to_tensorboard(tmp_path):
   reporter.sync()
   line = (tmp_path / 'metrics.jsonl').read_text()
   assert json.loads(line) == {'step': 3, 'train/loss': 0.5}
-  # TensorBoard writes in a thread of its own; only closing waits for it.
   reporter.close()
   events = b''.join(
     path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir()
@@ -118,6 +122,129 @@ def test_other_processes_are_silent(tmp_path, monkeypatch):
   reporter.sync()
   reporter.close()
   assert stream.getvalue() == '' and not list(tmp_path.iterdir())
+
+
+def full(*_):
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+  'report, method, at',
+  [
+    ('metrics_file.MetricsFile', 'write', 'metrics.jsonl'),
+    ('metrics_file.MetricsFile', 'sync', 'metrics.jsonl'),
+    ('metrics_file.MetricsFile', '__init__', 'metrics.jsonl'),
+    ('event_file.EventFile', 'write', 'tensorboard'),
+    ('event_file.EventFile', 'sync', 'tensorboard'),
+    ('event_file.EventFile', '__init__', 'tensorboard'),
+    ('_Lines', 'message', 'the output'),
+  ],
+)
+def test_a_report_that_fails_is_dropped_with_one_warning(
+  tmp_path, monkeypatch, caplog, report, method, at
+):
+  target = reporting
+  for name in report.split('.'):
+    target = getattr(target, name)
+  monkeypatch.setattr(target, method, full)
+  stream = io.StringIO()
+  reporter = make(tmp_path, stream)
+  for step in range(1, 4):
+    reporter.progress(step, 1.0)
+    reporter.write(step, {'train/loss': 0.5})
+    reporter.message('hello')
+    reporter.sync()
+  reporter.close()
+  warnings = [x for x in caplog.records if x.levelno == logging.WARNING]
+  (text,) = [x.getMessage() for x in warnings]
+  where = at if at == 'the output' else str(tmp_path / at)
+  assert text == (
+    f'{where} cannot be written (No space left on device): the run continues'
+    ' without it until it is restarted'
+  )
+  # The others are complete.
+  written = (tmp_path / 'metrics.jsonl').exists() and (
+    tmp_path / 'metrics.jsonl'
+  ).read_text().count('\n')
+  assert written == 3 or at == 'metrics.jsonl'
+  assert stream.getvalue().count('hello') == 3 or at == 'the output'
+  events = b''.join(
+    path.read_bytes() for path in tmp_path.glob('tensorboard/*')
+  )
+  assert events.count(b'train/loss') == 3 or at == 'tensorboard'
+
+
+def test_a_closed_stream_and_an_encoding_without_the_text_are_tolerated(
+  tmp_path, caplog
+):
+  closed = io.StringIO()
+  closed.close()
+  narrow = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+  for stream in (closed, narrow):
+    reporter = make(tmp_path, stream)
+    reporter.message('fertig: \u2713')
+    reporter.message('again')
+    reporter.close()
+  assert len(caplog.records) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 1 MB."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', str(folder)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip('file systems cannot be mounted here')
+  yield folder
+  subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+def fill(folder: pathlib.Path) -> pathlib.Path:
+  """Leaves no space in a file system; returns the file that takes it."""
+  filler = folder / 'filler'
+  with open(filler, 'wb', buffering=0) as file:
+    try:
+      while file.write(bytes(4096)):
+        pass
+    except OSError as error:
+      assert error.errno == errno.ENOSPC
+  return filler
+
+
+def test_a_full_disk_neither_ends_nor_delays_the_run(small_disk, caplog):
+  reporter = make(small_disk, io.StringIO())
+  reporter.write(1, {'train/loss': 0.5})
+  reporter.sync()
+  filler = fill(small_disk)
+  # More than what the page in use still holds, and than any queue.
+  for step in range(2, 400):
+    reporter.write(step, {'train/loss': 0.5, 'train/top1': 0.25})
+  reporter.sync()
+  reporter.close()
+  texts = [record.getMessage() for record in caplog.records]
+  assert len(texts) == 2 and all('No space left' in text for text in texts)
+  # Free space and resume from step 1: one valid line for each step.
+  filler.unlink()
+  reporter = make(small_disk, io.StringIO(), start_step=1)
+  reporter.write(2, {'train/loss': 0.25})
+  reporter.close()
+  lines = (small_disk / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['step'] for line in lines] == [1, 2]
+
+
+def test_a_full_disk_at_the_start_keeps_the_old_metrics(small_disk, caplog):
+  old = ''.join(f'{{"step": {step}}}\n' for step in range(1, 4))
+  (small_disk / 'metrics.jsonl').write_text(old)
+  fill(small_disk)
+  # The lines after step 1 cannot be dropped, so none may be added.
+  reporter = make(small_disk, io.StringIO(), start_step=1)
+  reporter.write(2, {'train/loss': 0.25})
+  reporter.close()
+  assert (small_disk / 'metrics.jsonl').read_text() == old
+  assert len(caplog.records) == 2
 
 
 def test_start_summary():
