@@ -62,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add_help=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     description='Trains or evaluates a network.\n\n'
-    'Rerunning the command resumes from the latest checkpoint. SIGTERM and\n'
-    'Ctrl-C save a checkpoint first, then exit with status 143 and 130.',
+    'Rerunning the command resumes from the latest checkpoint. SIGTERM,\n'
+    'Ctrl-C and SIGHUP (a closed terminal) save a checkpoint first, then exit\n'
+    'with status 143, 130 and 129.',
   )
   # Not argparse's own: the list of variants depends on --config.
   parser.add_argument(

@@ -29,7 +29,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     workdir: folder for checkpoints, metrics and TensorBoard logs.
 
   Returns:
-    The exit status: 0, or 143 after SIGTERM and 130 after Ctrl-C.
+    The exit status: 0; 143 after SIGTERM, 130 after Ctrl-C, 129 after SIGHUP.
 
   Raises:
     UserError: an error that the user can fix. Most are found before anything

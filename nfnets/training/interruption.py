@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a flag that the loop polls between steps."""
+"""SIGTERM, SIGHUP and Ctrl-C as a flag that the loop polls between steps."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from typing import Self
 import jax
 from jax.experimental import multihost_utils
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -17,11 +17,11 @@ class Interruption:
   The signals themselves interrupt nothing, so a second one during the save
   lets it finish; SIGKILL stops the process immediately and loses only the
   steps since the last checkpoint. Outside the context they do what they did
-  before.
+  before. SIGHUP, which a closing terminal sends, stays ignored under `nohup`.
 
   With `jax.distributed` its runtime catches SIGTERM on any machine, and all
-  processes agree on the poll that returns True; Ctrl-C is forwarded as SIGTERM.
-  So every process must poll equally often.
+  processes agree on the poll that returns True; Ctrl-C and SIGHUP are forwarded
+  as SIGTERM. So every process must poll equally often.
 
   Attributes:
     stopping: whether a poll has returned True.
@@ -35,8 +35,12 @@ class Interruption:
     self._previous: dict[int, object] = {}
 
   def __enter__(self) -> Self:
-    # A Python handler for SIGTERM would replace that of the runtime.
-    own = [signal.SIGINT] if self._distributed else _SIGNALS
+    own = set(_SIGNALS)
+    if self._distributed:
+      # A Python handler would replace that of the runtime.
+      own.remove(signal.SIGTERM)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+      own.remove(signal.SIGHUP)
     self._previous = {s: signal.signal(s, self._handle) for s in own}
     return self
 
@@ -57,7 +61,7 @@ class Interruption:
 
   @property
   def exit_status(self) -> int:
-    """130 after Ctrl-C, 143 after SIGTERM (128 + the signal), else 0."""
+    """128 + the signal: SIGHUP 129, Ctrl-C 130, SIGTERM 143; else 0."""
     if not self.stopping:
       return 0
     return 128 + (self._signal or signal.SIGTERM)

@@ -28,8 +28,8 @@ class Outcome(NamedTuple):
     state: the state after the last step.
     step: the number of the last step.
     metrics: evaluation metrics at this step; {} if it was not evaluated.
-    exit_status: 0; or, once a checkpoint was saved, 143 after SIGTERM and 130
-      after Ctrl-C.
+    exit_status: 0; or, once a checkpoint was saved, 143 after SIGTERM, 130
+      after Ctrl-C and 129 after SIGHUP.
   """
 
   state: state_lib.TrainState

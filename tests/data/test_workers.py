@@ -52,6 +52,7 @@ def test_workers_ignore_signals_that_reach_all_processes(tmp_path):
   for worker in workers:
     worker.send_signal(signal.SIGINT)
     worker.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGHUP)
   main.stdin.write('continue\n')
   main.stdin.flush()
   assert main.stdout.readline() == 'alive\n'

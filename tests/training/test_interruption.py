@@ -5,11 +5,12 @@ import pytest
 
 from nfnets.training import interruption as interruption_lib
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize(
-  'number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+  'number, status',
+  [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_a_signal_is_noticed_by_the_next_poll(number, status):
   with interruption_lib.Interruption() as interruption:
@@ -33,6 +34,16 @@ def test_handlers_are_restored():
   with interruption_lib.Interruption():
     assert [signal.getsignal(number) for number in SIGNALS] != before
   assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_under_nohup_sighup_stays_ignored():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with interruption_lib.Interruption() as interruption:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not interruption.poll()
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
@@ -67,14 +78,19 @@ def test_several_processes_stop_when_the_runtime_says_so(runtime):
   assert interruption.exit_status == 143
 
 
-def test_ctrl_c_is_forwarded_to_the_runtime_once(runtime, monkeypatch):
+@pytest.mark.parametrize(
+  'number, status', [(signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_other_signals_are_forwarded_to_the_runtime_once(
+  runtime, monkeypatch, number, status
+):
   sent = []
   with interruption_lib.Interruption() as interruption:
     with monkeypatch.context() as patch:
       patch.setattr(os, 'kill', lambda pid, number: sent.append((pid, number)))
-      signal.raise_signal(signal.SIGINT)
-      signal.raise_signal(signal.SIGINT)
+      signal.raise_signal(number)
+      signal.raise_signal(number)
     runtime[0][1] = True
     assert interruption.poll()
   assert sent == [(os.getpid(), signal.SIGTERM)]
-  assert interruption.exit_status == 130
+  assert interruption.exit_status == status

@@ -102,7 +102,20 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_closed_pipe_does_not_end_training(tmp_path):
+  process = start(tmp_path, '--steps=100')
+  assert process.stdout.readline().startswith('step 2/100: ')
+  process.stdout.close()  # as in `... | head -1`
+  assert process.wait(300) == 0
+  newest = checkpoint.read_weights(tmp_path / 'checkpoints')
+  assert newest.step == 100
+  assert steps_of_lines(tmp_path)[-1] == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+)
 def test_a_signal_to_the_program(tmp_path, number):
   workdir = tmp_path / 'run'
   process = start(workdir, '--steps=100', '--batch_seconds=0.1')

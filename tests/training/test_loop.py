@@ -115,9 +115,15 @@ def test_running_again_does_nothing(program, whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+  'number, status, at',
+  [
+    (signal.SIGTERM, 143, 2),
+    (signal.SIGINT, 130, 2),
+    (signal.SIGHUP, 129, 2),
+    (signal.SIGTERM, 143, 8),
+    (signal.SIGINT, 130, 8),
+  ],
 )
-@pytest.mark.parametrize('at', [2, 8])
 def test_stopping_by_a_signal_and_resuming_equals_not_stopping(
   program, whole, tmp_path, number, status, at
 ):
