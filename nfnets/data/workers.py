@@ -12,8 +12,8 @@ def start(index: int, count: int) -> None:
 
   Ctrl-C, a batch system's SIGTERM and a closing terminal's SIGHUP reach all
   processes of a run. Workers ignore them: the main process then saves, may need
-  another batch to do so, and ends the workers. If the main process is killed and
-  cannot end them, they notice and exit.
+  another batch to do so, and ends the workers. If the main process is killed
+  and cannot end them, they notice and exit.
 
   Args:
     index: the worker's index; unused.

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from nfnets.experiment import steps as steps_lib
 from nfnets.training import checkpoint, devices, loop, reporting
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -83,9 +86,10 @@ def _claimed(
 
   Raises:
     UserError: another run uses the workdir, or it holds a run with other
-      settings, or the processes have different settings.
+      settings, or the processes have different code or settings.
   """
   settings = config_lib.flatten(config)
+  devices.check_same(_digest_code(), 'the code (nfnets/)')
   devices.check_same(json.dumps(settings), 'the config')
   with contextlib.ExitStack() as stack:
     if devices.is_primary():
@@ -95,6 +99,15 @@ def _claimed(
       _write_config_file(workdir / workdir_lib.CONFIG, settings)
     devices.barrier('workdir')
     yield
+
+
+def _digest_code(folder: pathlib.Path = _PACKAGE) -> str:
+  """Returns a digest of the names and contents of a package's source files."""
+  digest = hashlib.sha256()
+  for path in sorted(folder.rglob('*.py')):
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest.update(f'{path.relative_to(folder).as_posix()} {content}\n'.encode())
+  return digest.hexdigest()
 
 
 def _checkpointer(

@@ -30,8 +30,11 @@ OPTIONS = (
 PATIENT = '--connect_seconds=300'
 
 
-def start(workdir, count, *options):
-  """Starts the processes of one run, with one device each."""
+def start(workdir, count, *options, last=ROOT):
+  """Starts the processes of one run, with one device each.
+
+  The last one runs the code in the folder `last`.
+  """
   port = random.randrange(20_000, 30_000)
   environment = {
     **os.environ,
@@ -44,7 +47,7 @@ def start(workdir, count, *options):
   return [
     subprocess.Popen(
       [*command, *OPTIONS, *options, f'--process_id={index}'],
-      cwd=ROOT,
+      cwd=last if index == count - 1 else ROOT,
       env=environment,
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
@@ -110,6 +113,23 @@ def test_another_number_of_processes_resumes_what_a_killed_one_left(
   for count in (1, 4):
     resumed = shutil.copytree(left, tmp_path / str(count))
     tiny.assert_trees_close(train(resumed, count), alone, 1e-5)
+
+
+@pytest.mark.slow
+def test_processes_with_other_code_end_before_training(tmp_path):
+  other = tmp_path / 'other'
+  for name in ('nfnets', 'experiments'):
+    shutil.copytree(ROOT / name, other / name)
+  with open(other / 'nfnets' / 'losses.py', 'a') as file:
+    file.write('# changed\n')
+  for status, out, err in finish(start(tmp_path, 2, PATIENT, last=other)):
+    assert status == 1, out
+    lines = [line for line in err.splitlines() if line.startswith('error: ')]
+    assert lines == [
+      'error: the code (nfnets/) of process [1] differs from that of process 0:'
+      ' start every process with the same code, config file and flags'
+    ], err
+  assert [path.name for path in tmp_path.iterdir()] == ['other']
 
 
 SRUN = """#!{python}

@@ -33,6 +33,39 @@ def test_a_claimed_workdir_contains_the_settings(config, tmp_path):
   assert settings == config_lib.flatten(config)
 
 
+def test_processes_compare_their_code_and_settings(
+  config, tmp_path, monkeypatch
+):
+  compared = {}
+  monkeypatch.setattr(
+    train.devices,
+    'check_same',
+    lambda text, what: compared.update({what: text}),
+  )
+  with train._claimed(config, tmp_path):
+    pass
+  assert compared == {
+    'the code (nfnets/)': train._digest_code(),
+    'the config': json.dumps(config_lib.flatten(config)),
+  }
+
+
+def test_the_digest_covers_every_source_file_and_nothing_else(tmp_path):
+  (tmp_path / 'models').mkdir()
+  for name in ('a.py', 'models/b.py'):
+    (tmp_path / name).write_text('x = 1\n')
+  before = train._digest_code(tmp_path)
+  (tmp_path / 'models' / 'b.pyc').touch()
+  assert train._digest_code(tmp_path) == before
+  (tmp_path / 'models' / 'b.py').write_text('x = 2\n')
+  changed = train._digest_code(tmp_path)
+  (tmp_path / 'models' / 'b.py').rename(tmp_path / 'models' / 'c.py')
+  renamed = train._digest_code(tmp_path)
+  (tmp_path / 'models' / 'c.py').unlink()
+  assert len({before, changed, renamed, train._digest_code(tmp_path)}) == 4
+  assert train._digest_code() != train._digest_code(tmp_path)
+
+
 def test_settings_may_change_only_until_there_are_results(config, tmp_path):
   with train._claimed(config, tmp_path):
     pass
