@@ -1,5 +1,6 @@
 """Random access to batches, and an iterator that prefetches them (Grain)."""
 
+import functools
 import re
 import sys
 import weakref
@@ -96,11 +97,12 @@ class Batches:
     import grain  # Takes a second, which indexing does not need.
 
     stop = sys.maxsize if self._length is None else self._length
+    make = functools.partial(_make_or_end, self._make, stop)
     # With two threads, the end of one batch overlaps the start of the next.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_PREFETCHED)
     dataset = (
-      grain.MapDataset.range(start, max(start, stop))
-      .map(self._make)
+      grain.MapDataset.range(start, sys.maxsize)
+      .map(make)
       .to_iter_dataset(ahead)
     )
     if self._num_workers:
@@ -110,6 +112,18 @@ class Batches:
       )
       dataset = dataset.mp_prefetch(options, workers.start)
     return BatchIterator(iter(dataset), self._num_workers > 0, self._ledger)
+
+
+def _make_or_end(
+  make: Callable[[int], Made], stop: int, number: int
+) -> Made | tuple[()]:
+  """Makes batch `number`, or returns () from number `stop` on.
+
+  A Grain iterator that has reached its end keeps its shared memory and
+  semaphores until Python happens to collect its reference cycles. One that is
+  closed before releases them. So Grain sees no end.
+  """
+  return make(number) if number < stop else ()
 
 
 def _mark_flags_as_parsed() -> None:
@@ -125,18 +139,18 @@ class BatchIterator(Iterator[Batch]):
 
   def __init__(
     self,
-    made: 'grain.DatasetIterator[Made]',
+    made: 'grain.DatasetIterator[Made | tuple[()]]',
     copies: bool,
     ledger: unreadable.Ledger,
   ):
     """Wraps a Grain iterator.
 
     Args:
-      made: yields the batches.
+      made: yields the batches, then () without end.
       copies: whether to copy them out of Grain's shared memory.
       ledger: counts unreadable examples.
     """
-    self._made: Iterator[Made] = made
+    self._made: Iterator[Made | tuple[()]] = made
     self._copies = copies
     self._ledger = ledger
     # Runs when the program ends, if not before: Grain cleans up too late.
@@ -160,6 +174,9 @@ class BatchIterator(Iterator[Batch]):
         f'a data worker died (exit status {died[1]}), perhaps for lack of'
         ' memory or of space in /dev/shm: use fewer workers or smaller batches'
       ) from None
+    if not made:
+      self.close()
+      raise StopIteration
     self._ledger.add(made.unreadable)
     if not self._copies:
       return made.batch

@@ -1,8 +1,10 @@
 """Batches made by worker processes: the same batches, the same errors."""
 
 import contextlib
+import gc
 import os
 import signal
+import time
 
 import numpy as np
 import psutil
@@ -89,3 +91,33 @@ def test_number_of_workers_does_not_change_the_batches(folder):
     ) as iterator:
       for k in range(100):
         assert_same(expected[k], next(iterator))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('num_workers', [1, 2])
+def test_evaluations_leave_no_shared_memory(folder, num_workers):
+  source = sources.load_source(f'folder:{folder[0].parent.parent}', 'all')
+  batches = pipeline.eval_batches(
+    source,
+    batch_size=8,
+    image_size=16,
+    reading=pipeline.Reading(num_threads=1, num_workers=num_workers),
+  )
+  # Other programs of this machine use the folder too.
+  before = set(os.listdir('/dev/shm'))
+  gc.disable()  # collection happens at no particular time
+  try:
+    for _ in range(3):
+      with contextlib.closing(batches.iterate()) as iterator:
+        assert sum(int(batch['mask'].sum()) for batch in iterator) == 60
+      with pytest.raises(StopIteration):
+        next(iterator)
+  finally:
+    gc.enable()
+  del iterator
+  # Grain unlinks the last arrays in a thread.
+  deadline = time.monotonic() + 10
+  while set(os.listdir('/dev/shm')) - before:
+    assert time.monotonic() < deadline, set(os.listdir('/dev/shm')) - before
+    time.sleep(0.05)
+  assert not workers()
