@@ -1,4 +1,13 @@
-"""The exception for errors that the user can fix."""
+"""Errors that the user can fix, and names that are safe to print."""
+
+import re
+
+# Control characters, among them those that move a terminal's cursor or end a
+# line; characters that reverse the direction of text; bytes of file names that
+# are not UTF-8, which Python keeps as surrogates and cannot print.
+_UNSAFE = re.compile(
+  r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]'
+)
 
 
 class UserError(ValueError):
@@ -8,3 +17,21 @@ class UserError(ValueError):
   to fix it. Entry points print it without a traceback and exit with status 1
   (see `nfnets.cli.run`).
   """
+
+  def __str__(self) -> str:
+    """Returns the message, which may contain names of files and classes."""
+    return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+  """Escapes what must not reach a terminal, such as line breaks and ESC.
+
+  Names of files and classes come from archives and weights files of others.
+  They pass through here before they are printed.
+
+  Args:
+    text: one line.
+  """
+  return _UNSAFE.sub(
+    lambda match: match[0].encode('unicode_escape').decode(), text
+  )

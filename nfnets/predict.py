@@ -39,7 +39,7 @@ def main() -> int:
 
   def report(path: pathlib.Path, reason: str) -> None:
     unreadable.append(path)
-    print(f'{path}: {reason}', file=sys.stderr)
+    print(errors.printable(f'{path}: {reason}'), file=sys.stderr)
 
   batch_size = min(options.batch_size, len(paths))
   predictions = list(
@@ -136,12 +136,13 @@ def _print_tables(predictions: Sequence['Prediction']) -> None:
   for prediction in predictions:
     for rank, guess in enumerate(prediction.guesses):
       table.add_row(
-        '' if rank else prediction.image,
-        guess.name,
+        '' if rank else errors.printable(prediction.image),
+        errors.printable(guess.name),
         f'{guess.probability:.2%}',
         end_section=rank == len(prediction.guesses) - 1,
       )
-  rich.console.Console().print(table)
+  # Names such as 'cat[/].jpg' and ':dog:' are not markup.
+  rich.console.Console(markup=False, emoji=False).print(table)
 
 
 def _print_json(predictions: Sequence['Prediction']) -> None:
@@ -159,8 +160,10 @@ def _print_csv(predictions: Sequence['Prediction']) -> None:
   writer = csv.writer(sys.stdout, lineterminator='\n')
   writer.writerow(['image', 'rank', 'label', 'name', 'probability'])
   for prediction in predictions:
+    image = errors.printable(prediction.image)
     for rank, guess in enumerate(prediction.guesses, 1):
-      writer.writerow([prediction.image, rank, *guess])
+      name = errors.printable(guess.name)
+      writer.writerow([image, rank, guess.label, name, guess.probability])
 
 
 _PRINTERS: dict[str, Callable[[Sequence['Prediction']], None]] = {

@@ -31,6 +31,17 @@ def test_run_exits_with_a_status_and_no_traceback(
   assert capsys.readouterr().err == printed
 
 
+def test_names_in_errors_are_escaped(capsys):
+  def main():
+    raise errors.UserError('\x1b[2Ja\nb\udcff\x9b\u202e\u2028: c\u00e9 \u732b')
+
+  with pytest.raises(SystemExit):
+    cli.run(main)
+  assert capsys.readouterr().err == (
+    'error: \\x1b[2Ja\\nb\\udcff\\x9b\\u202e\\u2028: c\u00e9 \u732b\n'
+  )
+
+
 def test_the_exit_status_is_that_of_main():
   with pytest.raises(SystemExit) as caught:
     cli.run(lambda: 143)

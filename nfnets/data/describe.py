@@ -154,7 +154,7 @@ def report_lines(report: Report, class_names: tuple[str, ...]) -> list[str]:
     ]
   lines.append(f'  unreadable: {len(report.unreadable)}')
   lines += [f'    {entry.id}: {entry.reason}' for entry in report.unreadable]
-  return lines
+  return [errors.printable(line) for line in lines]
 
 
 def _balance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
@@ -173,7 +173,7 @@ def class_line(class_names: tuple[str, ...]) -> str:
   """Formats the number of classes and the first few names."""
   shown = ', '.join(class_names[:_SHOWN_CLASSES])
   more = ', ...' if len(class_names) > _SHOWN_CLASSES else ''
-  return f'{len(class_names)} classes: {shown}{more}'
+  return errors.printable(f'{len(class_names)} classes: {shown}{more}')
 
 
 def _statistics(sides: np.ndarray) -> str:

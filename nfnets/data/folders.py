@@ -205,6 +205,6 @@ def warn_of_unused(listing: Listing) -> None:
   if unused:
     _LOG.warning(
       '%s: not a class, since it contains no image (%s)',
-      pathlib.Path(listing.root) / min(unused),
+      errors.printable(os.path.join(listing.root, min(unused))),
       ', '.join(IMAGE_ENDINGS),
     )

@@ -131,4 +131,5 @@ def _reason(data: bytes) -> str:
     return 'damaged PNG' if b'IEND' in data[-16:] else 'truncated PNG'
   if not data.strip(b'\0'):
     return 'only zero bytes'
-  return f'not an image, or a damaged one (starts with {data[:8]!r})'
+  # Without the bytes: the file may be a link to one that is secret.
+  return 'not an image, or a damaged one'

@@ -163,7 +163,10 @@ class Ledger:
       self.found[entry.id] = entry.reason
       count = len(self.found)
       _LOG.warning(
-        'unreadable image %d: %s: %s; %s', count, *entry, self._consequence
+        'unreadable image %d: %s; %s',
+        count,
+        errors.printable(f'{entry.id}: {entry.reason}'),
+        self._consequence,
       )
       if count > self._policy.limit(self._num_examples):
         raise _too_many(count, self._num_examples, self._policy, entry)

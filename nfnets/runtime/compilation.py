@@ -7,8 +7,10 @@ folder that only the user can write to, and only these programs should fill it.
 
 import gc
 import importlib.util
+import logging
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from collections.abc import Sequence
 import jax
 
 from nfnets import files
+
+_log = logging.getLogger(__name__)
 
 _FLAGS = (
   # Saves a third of the compile time of a train step on a CPU; the step runs as
@@ -118,7 +122,9 @@ def enable_compilation_cache() -> pathlib.Path | None:
 
   A cache that the user has already set (JAX_COMPILATION_CACHE_DIR) is kept;
   NFNETS_COMPILATION_CACHE=0 disables ours. If the folder cannot be written
-  there is no cache and no error. Must run before anything is compiled.
+  there is no cache and no error. If it belongs to another user, or others may
+  write to it, a warning is logged and there is no cache: JAX executes what it
+  contains. Must run before anything is compiled.
 
   Returns:
     The folder in use, or None without a cache.
@@ -132,9 +138,27 @@ def enable_compilation_cache() -> pathlib.Path | None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
   except OSError:
     return None
-  if not os.access(directory, os.W_OK | os.X_OK):
+  if not os.access(directory, os.W_OK | os.X_OK) or not _trusted(directory):
     return None
   jax.config.update('jax_compilation_cache_dir', str(directory))
   # JAX's default, 1 s, skips dozens of small programs of every start.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
   return directory
+
+
+def _trusted(directory: pathlib.Path) -> bool:
+  """Returns whether only this user can write to the folder; warns if not."""
+  status = directory.stat()
+  if status.st_uid != os.geteuid():
+    found = f'belongs to another user (id {status.st_uid})'
+  elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    found = f'can be written by others (mode {stat.S_IMODE(status.st_mode):o})'
+  else:
+    return True
+  _log.warning(
+    '%s %s: compiled programs are not cached; remove the folder, or set'
+    ' XDG_CACHE_HOME to one of yours',
+    directory,
+    found,
+  )
+  return False

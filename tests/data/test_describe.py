@@ -38,6 +38,20 @@ def test_report(folder):
   assert '; 0: ' in text
 
 
+def test_names_are_escaped(folder):
+  root, paths = folder
+  (root / '\x1b[2J').mkdir()
+  paths[0].rename(root / '\x1b[2J' / paths[0].name)
+  paths[3].rename(root / '\x1b[2J' / 'bad\r.jpg')
+  source = load(root)
+  report = describe.examine(source)
+  lines = describe.report_lines(report, source.class_names)
+  lines.append(describe.class_line(source.class_names))
+  assert all(line.isprintable() for line in lines)
+  assert f'    {root}/\\x1b[2J/bad\\r.jpg: not an image' in '\n'.join(lines)
+  assert '\\x1b[2J: 1' in '\n'.join(lines)
+
+
 def test_limit_reads_evenly_spaced_examples(folder):
   source = load(folder[0])
   report = describe.examine(source, 10)

@@ -139,6 +139,12 @@ def test_folders_without_images_are_reported(tmp_path, caplog):
   assert len(caplog.records) == 1
 
 
+def test_names_of_reported_folders_are_escaped(tmp_path, caplog):
+  touch(tmp_path, 'a/1.jpg', '\x1b[2J\n/1.heic')
+  folders.warn_of_unused(folders.list_images(tmp_path))
+  assert f'{tmp_path}/\\x1b[2J\\n: not a class' in caplog.text
+
+
 def found(*paths):
   return [str(path) for path in folders.find_images(paths)]
 

@@ -133,7 +133,7 @@ def test_reasons():
     (b'', 'empty file'),
     (data[:500], 'truncated JPEG'),
     (bytes(99), 'only zero bytes'),
-    (b'hello world', "starts with b'hello wo'"),
+    (b'hello world', '^not an image, or a damaged one$'),
     (pictures.encode(pictures.photograph(), '.png')[:900], 'truncated PNG'),
   ):
     with pytest.raises(images.DecodeError, match=reason):

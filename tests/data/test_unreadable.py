@@ -1,5 +1,7 @@
 import io
 import logging
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -50,6 +52,20 @@ def test_training_reports_each_once_and_continues(folder, caplog):
   for path in bad:
     assert f'{path}: {batches.unreadable[path]};' in text
   assert 'the next readable one takes its place' in text
+
+
+def test_reports_escape_names_and_show_no_bytes(folder, caplog):
+  root, bad = folder
+  path = next(iter(bad))
+  pathlib.Path(path).write_bytes(b'secret!!')
+  os.rename(path, os.path.join(os.path.dirname(path), '\x1b[2J\n.png'))
+  batches = train(load(root))
+  for k in range(6):
+    assert batches[k]['mask'].all()
+  messages = [record.getMessage() for record in caplog.records]
+  assert all(message.isprintable() for message in messages)
+  assert any('/\\x1b[2J\\n.png: not an image' in text for text in messages)
+  assert 'secret' not in caplog.text
 
 
 def test_next_readable_example_replaces_an_unreadable_one(tmp_path):

@@ -54,6 +54,7 @@ def _restored_config():
     'jax_persistent_cache_min_compile_time_secs',
   )
   before = {name: getattr(jax.config, name) for name in names}
+  jax.config.update('jax_compilation_cache_dir', None)
   yield
   for name, value in before.items():
     jax.config.update(name, value)
@@ -94,6 +95,32 @@ def test_only_the_user_can_write_to_the_folder(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   directory = compilation.enable_compilation_cache()
   assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize('mode', [0o770, 0o707, 0o777])
+def test_a_folder_that_others_can_write_to_is_not_used(
+  tmp_path, monkeypatch, caplog, mode
+):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  folder = tmp_path / 'nfnets' / 'xla'
+  folder.mkdir(parents=True)
+  folder.chmod(mode)
+  assert compilation.enable_compilation_cache() is None
+  assert jax.config.jax_compilation_cache_dir is None
+  (record,) = caplog.records
+  assert record.getMessage().startswith(
+    f'{folder} can be written by others (mode {mode:o}): compiled programs'
+  )
+  folder.chmod(0o755)
+  assert compilation.enable_compilation_cache() == folder
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setattr(compilation.os, 'geteuid', lambda: os.getuid() + 1)
+  assert compilation.enable_compilation_cache() is None
+  (record,) = caplog.records
+  assert f'belongs to another user (id {os.getuid()})' in record.getMessage()
 
 
 def test_a_variable_disables_the_cache(tmp_path, monkeypatch):
