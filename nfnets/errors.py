@@ -26,8 +26,8 @@ class UserError(ValueError):
 def printable(text: str) -> str:
   """Escapes what must not reach a terminal, such as line breaks and ESC.
 
-  Names of files and classes come from archives and weights files of others.
-  They pass through here before they are printed.
+  Names of files and classes may come from untrusted archives and weights files,
+  so they pass through here before they are printed.
 
   Args:
     text: one line.

@@ -120,8 +120,8 @@ def _make_or_end(
   """Makes batch `number`, or returns () from number `stop` on.
 
   A Grain iterator that has reached its end keeps its shared memory and
-  semaphores until Python happens to collect its reference cycles. One that is
-  closed before releases them. So Grain sees no end.
+  semaphores until Python collects its reference cycles. If it is closed before
+  its end, it releases them immediately, so Grain never sees an end.
   """
   return make(number) if number < stop else ()
 

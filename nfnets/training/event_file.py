@@ -36,7 +36,10 @@ class EventFile:
     self._add(event_pb2.Event(step=purge, session_log=session))
 
   def write(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds the scalars of one step; they are on disk within 30 s or a call."""
+    """Adds the scalars of one step.
+
+    They may stay in memory until the first call after 30 s, or `sync`.
+    """
     for name, value in scalars.items():
       self._add(event_pb2.Event(step=step, summary=summary.scalar(name, value)))
     if time.monotonic() >= self._flushed + _FLUSH_SECONDS:

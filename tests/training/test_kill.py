@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from nfnets.training import checkpoint
-from tests.training import tiny, tiny_run
+from tests.training import disks, tiny, tiny_run
 
 # As in conftest, since the order of sums depends on the number of devices.
 ENVIRONMENT = {**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
@@ -110,6 +110,34 @@ def test_a_closed_pipe_does_not_end_training(tmp_path):
   newest = checkpoint.read_weights(tmp_path / 'checkpoints')
   assert newest.step == 100
   assert steps_of_lines(tmp_path)[-1] == 100
+
+
+@pytest.mark.slow
+def test_full_disks_under_all_reports_do_not_end_training(tmp_path):
+  workdir = tmp_path / 'run'
+  workdir.mkdir()
+  with disks.small(tmp_path / 'disk') as disk:
+    (disk / 'tensorboard').mkdir()
+    for name in ('metrics.jsonl', 'log'):
+      (disk / name).touch()
+    for name in ('metrics.jsonl', 'tensorboard'):
+      (workdir / name).symlink_to(disk / name)
+    disks.fill(disk)
+    command = [sys.executable, '-m', 'tests.training.tiny_run', str(workdir)]
+    with open(disk / 'log', 'w') as log:
+      run = subprocess.run(
+        [*command, '--steps=40'],
+        env=ENVIRONMENT,
+        stdout=log,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+      )
+  # 1 because output was lost.
+  assert run.returncode == 1
+  assert run.stderr.count('the run continues without it') == 2
+  assert run.stderr.count('No space left on device') == 3, run.stderr
+  assert checkpoint.read_weights(workdir / 'checkpoints').step == 40
 
 
 @pytest.mark.slow

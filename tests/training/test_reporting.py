@@ -3,15 +3,13 @@ import io
 import json
 import logging
 import os
-import pathlib
-import subprocess
 
 import jax
 import pytest
 
 from nfnets.optim import optimizer as optimizer_lib
 from nfnets.training import reporting
-from tests.training import tiny
+from tests.training import disks, tiny
 
 
 class Terminal(io.StringIO):
@@ -190,35 +188,15 @@ def test_a_closed_stream_and_an_encoding_without_the_text_are_tolerated(
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """A file system of 1 MB."""
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', str(folder)]
-  try:
-    subprocess.run(mount, check=True, capture_output=True)
-  except (OSError, subprocess.CalledProcessError):
-    pytest.skip('file systems cannot be mounted here')
-  yield folder
-  subprocess.run(['umount', '--lazy', str(folder)], check=True)
-
-
-def fill(folder: pathlib.Path) -> pathlib.Path:
-  """Leaves no space in a file system; returns the file that takes it."""
-  filler = folder / 'filler'
-  with open(filler, 'wb', buffering=0) as file:
-    try:
-      while file.write(bytes(4096)):
-        pass
-    except OSError as error:
-      assert error.errno == errno.ENOSPC
-  return filler
+  with disks.small(tmp_path / 'disk') as folder:
+    yield folder
 
 
 def test_a_full_disk_neither_ends_nor_delays_the_run(small_disk, caplog):
   reporter = make(small_disk, io.StringIO())
   reporter.write(1, {'train/loss': 0.5})
   reporter.sync()
-  filler = fill(small_disk)
+  filler = disks.fill(small_disk)
   # More than what the page in use still holds, and than any queue.
   for step in range(2, 400):
     reporter.write(step, {'train/loss': 0.5, 'train/top1': 0.25})
@@ -238,7 +216,7 @@ def test_a_full_disk_neither_ends_nor_delays_the_run(small_disk, caplog):
 def test_a_full_disk_at_the_start_keeps_the_old_metrics(small_disk, caplog):
   old = ''.join(f'{{"step": {step}}}\n' for step in range(1, 4))
   (small_disk / 'metrics.jsonl').write_text(old)
-  fill(small_disk)
+  disks.fill(small_disk)
   # The lines after step 1 cannot be dropped, so none may be added.
   reporter = make(small_disk, io.StringIO(), start_step=1)
   reporter.write(2, {'train/loss': 0.25})
