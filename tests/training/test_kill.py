@@ -88,9 +88,10 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
       assert status == 0, output
     except subprocess.TimeoutExpired:
       process.kill()
-      kills += 1
-      status, _ = finish(process)
-      assert status == -signal.SIGKILL
+      status, output = finish(process)
+      # It may have ended just before.
+      assert status in (0, -signal.SIGKILL), output
+      kills += status != 0
     assert kills < 40, f'not finished; a whole run takes {whole:.0f} s'
   assert kills > 0
   program = tiny_run.Program()
