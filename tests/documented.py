@@ -1,5 +1,7 @@
 """What happens to each command of the documents in test_docs.py."""
 
+from tests.experiment import tiny
+
 # The smallest network with published weights stands in for the large ones.
 SMALL = 'test_nfnet'
 HUB_ID = 'timm/test_nfnet.r160_in1k'
@@ -8,19 +10,12 @@ REPLACEMENTS = {
   "'nfnet_f0', 256, 32": f"'{SMALL}', 32, 2",
   "'nfnet_f0'": f"'{SMALL}'",
 }
-# As in tests/experiment/test_main.py, which leaves its programs in the cache.
-TINY = (
-  '--config.model.width=0.0625',
-  '--config.model.group_size=8',
-  '--config.model.depth=1,1,1,1',
-  '--config.train.batch_size=96',
-)
+# Their programs are in the cache after tests/experiment/test_main.py.
+TINY = tiny.NETWORK
 FEW_STEPS = (
-  '--config.train.steps=12',
-  '--config.optimizer.warmup_steps=2',
+  *tiny.TWELVE_STEPS,
   '--config.eval.every_steps=4',
   '--config.checkpoint.every_steps=4',
-  '--config.log.every_steps=2',
 )
 FINE_TUNING = (
   f'--config.model.name={SMALL}',

@@ -19,16 +19,17 @@ def count_macs(function: Callable[..., object], *args: object) -> int:
 
   Pooling and elementwise operations are not counted. A convolution counts the
   same however it is lowered, with every position of its window, padding
-  included. A loop counts once per iteration, a branch as its most expensive
-  case. The body of a `while` loop counts once, because the program does not
-  contain the number of iterations.
+  included; zeros that the gradient of a strided convolution puts between its
+  inputs are left out on average. A loop counts once per iteration, a branch as
+  its most expensive case. The body of a `while` loop counts once, because the
+  program does not contain the number of iterations.
 
   Args:
     function: the function to trace; nothing is computed.
     *args: its arguments, pytrees of arrays or `jax.ShapeDtypeStruct`s.
 
   Returns:
-    The exact number of MACs.
+    The number of MACs, exact without such gradients.
   """
   with convolution.lowering('plain'):
     return _jaxpr_macs(jax.make_jaxpr(function)(*args).jaxpr)

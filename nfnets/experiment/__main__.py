@@ -12,7 +12,7 @@ from nfnets.experiment import variants
 
 
 def main() -> int:
-  """Reads the command line, then trains or evaluates."""
+  """Reads the command line, then trains, evaluates or compiles."""
   parser = _parser()
   options, rest = parser.parse_known_args()
   if options.help:
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     allow_abbrev=False,
     add_help=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
-    description='Trains or evaluates a network.\n\n'
+    description='Trains, evaluates or compiles a network.\n\n'
     'Rerunning the command resumes from the latest checkpoint. SIGTERM,\n'
     'Ctrl-C and SIGHUP (a closed terminal) save a checkpoint first, then exit\n'
     'with status 143, 130 and 129.',

@@ -94,6 +94,7 @@ def _report_evaluation(
     2 * rows * macs.model_macs(model, size),
     fitting.less_evaluation(config, examples, count),
     target,
+    fitting.beside_evaluation(steps),
   )
 
 
@@ -103,8 +104,9 @@ def _report(
   flops: int,
   remedy: str,
   target: str | None,
+  beside: int = 0,
 ) -> None:
-  """Compiles a program and prints what it needs.
+  """Compiles a program and prints what it needs, with `beside` more bytes.
 
   Raises:
     UserError: the compiler finds that it does not fit.
@@ -116,7 +118,7 @@ def _report(
   seconds = time.perf_counter() - start
   exchanged = collectives.collective_bytes(compiled.as_text())
   lines = {
-    'memory': _memory(title, compiled, remedy, target),
+    'memory': _memory(title, compiled, beside, remedy, target),
     'FLOPs': f'{flops:.3g} in convolutions and matrix products',
     'collectives': ', '.join(
       f'{kind} {fitting.size_text(size)}' for kind, size in exchanged.items()
@@ -129,14 +131,18 @@ def _report(
 
 
 def _memory(
-  title: str, compiled: jax.stages.Compiled, remedy: str, target: str | None
+  title: str,
+  compiled: jax.stages.Compiled,
+  beside: int,
+  remedy: str,
+  target: str | None,
 ) -> str:
   """Describes the memory that a program needs and that there is.
 
   Raises:
     UserError: it does not fit.
   """
-  need = memory.program_size(compiled)
+  need = memory.program_size(compiled, beside)
   free = topology.usable_memory(target) if target else memory.free()
   fitting.check_fits(title, need, free, remedy)
   if target and free is None:

@@ -36,10 +36,8 @@ def check_training(steps: steps_lib.Steps, examples: int) -> str:
   free = _free()
   training = memory.program_size(steps_lib.lower_train(steps).compile())
   check_fits('a train step', training, free, less_training(config))
-  # The train state stays in memory during an evaluation.
-  waiting = _size(steps_lib.state_shapes(steps))
   evaluation = _check_evaluation(
-    config, model, steps.evaluation, examples, free, waiting
+    config, model, steps.evaluation, examples, free, beside_evaluation(steps)
   )
   return (
     f'{size_text(training)} for a train step, {size_text(evaluation)} for an'
@@ -64,7 +62,8 @@ def check_evaluation(
   Raises:
     UserError: it does not fit; the same in all processes.
   """
-  _check_evaluation(config, model, eval_step, examples, _free(), waiting=0)
+  beside = _second_weights(config, model)
+  _check_evaluation(config, model, eval_step, examples, _free(), beside)
 
 
 def _check_evaluation(
@@ -73,21 +72,32 @@ def _check_evaluation(
   eval_step: step_lib.EvalStep,
   examples: int,
   free: memory.Free | None,
-  waiting: int,
+  beside: int,
 ) -> int | None:
-  """Returns the bytes for an evaluation, `waiting` bytes included."""
+  """Returns the bytes for an evaluation, `beside` bytes included."""
   lowered = steps_lib.lower_evaluation(config, model, eval_step, examples)
-  need = memory.program_size(lowered.compile())
-  if need is None:
-    return None
-  need += waiting
-  if config.train.ema_decay:
-    # The program's own count has one of the two sets of weights.
-    size = inputs.eval_size(config, model)
-    need += _size(steps_lib.folded_shapes(model, size))
+  need = memory.program_size(lowered.compile(), beside)
   remedy = less_evaluation(config, examples, jax.device_count())
   check_fits('an evaluation step', need, free, remedy)
   return need
+
+
+def beside_evaluation(steps: steps_lib.Steps) -> int:
+  """Returns the bytes on each device beside the evaluation step's own.
+
+  These are the train state, and the weights that are evaluated next if the run
+  keeps an average.
+  """
+  state = _size(steps_lib.state_shapes(steps))
+  return state + _second_weights(steps.config, steps.model)
+
+
+def _second_weights(
+  config: ml_collections.ConfigDict, model: models.Model
+) -> int:
+  if not config.train.ema_decay:
+    return 0
+  return _size(steps_lib.folded_shapes(model, inputs.eval_size(config, model)))
 
 
 def check_fits(
@@ -101,7 +111,7 @@ def check_fits(
   if need and free and need > free.size:
     raise errors.UserError(
       f'{program} needs {size_text(need)} on each device, but only'
-      f' {describe_free(free)}: {remedy}'
+      f' {size_text(free.size)} is free {free.place}: {remedy}'
     )
 
 
@@ -148,9 +158,10 @@ def less_evaluation(
 ) -> str:
   """Returns the settings that reduce the memory for evaluation."""
   rows = inputs.eval_batch_size(config, examples, device_count)
-  return (
-    f'set config.eval.batch_size below {rows}, or reduce config.data.eval_size'
-  )
+  smaller_images = 'reduce config.data.eval_size'
+  if rows == device_count:
+    return smaller_images
+  return f'set config.eval.batch_size below {rows}, or {smaller_images}'
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def _known(flags: Sequence[str]) -> bool:
   XLA aborts its process on an unknown flag, so another one asks: 0.2 s.
   """
   asked = subprocess.run(
-    [sys.executable, '-c', _PARSE],
+    [sys.executable, '-P', '-c', _PARSE],
     env=os.environ | {'XLA_FLAGS': ' '.join(flags)},
     stdin=subprocess.DEVNULL,
     stdout=subprocess.DEVNULL,

@@ -32,15 +32,16 @@ class Free(NamedTuple):
   place: str
 
 
-def program_size(compiled: jax.stages.Compiled) -> int | None:
+def program_size(compiled: jax.stages.Compiled, beside: int = 0) -> int | None:
   """Returns a program's memory on each device, by XLA's count.
 
   Args:
     compiled: from `jax.jit(...).lower(...).compile()`, or with `jax.pmap`.
+    beside: bytes of other arrays on each device while the program runs.
 
   Returns:
-    Bytes for arguments, results and temporaries together, donated arguments
-    counted once; None if the platform does not report it.
+    Bytes for arguments, results, temporaries and other arrays together, donated
+    arguments counted once; None if the platform does not report it.
   """
   memory = compiled.memory_analysis()
   if memory is None:
@@ -50,6 +51,7 @@ def program_size(compiled: jax.stages.Compiled) -> int | None:
     + memory.output_size_in_bytes
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
+    + beside
   )
 
 

@@ -7,24 +7,22 @@ import pytest
 
 from nfnets import errors
 from nfnets.analysis import macs
-from nfnets.experiment import ahead, steps
-from nfnets.experiment import config as config_lib
+from nfnets.experiment import ahead, fitting, steps
+from nfnets.runtime import memory
+from tests.experiment import tiny
 
 
 @pytest.fixture
 def config():
-  config = config_lib.base()
-  config.model.name = 'nf_resnet50'
-  config.model.width = 0.0625
-  config.model.depth = (1, 1, 1, 1)
-  config.data.image_size = config.data.eval_size = 32
-  config.train.dtype = 'float32'
+  config = tiny.make_config(32)
+  config.dataset = 'imagenet2012'
   config.train.batch_size = 16
   return config
 
 
-def test_the_report(config, capsys):
+def test_the_report(config, capsys, monkeypatch):
   """ImageNet need not be there; the four devices average gradients."""
+  monkeypatch.setattr(memory, 'program_size', lambda _, beside=0: beside)
   assert ahead.report(config, None) == 0
   out = capsys.readouterr().out
   run = steps.make_steps(config, 1000, lambda step: 0.1)
@@ -33,6 +31,9 @@ def test_the_report(config, capsys):
   assert out.startswith(f'nf_resnet50: {count:,} parameters, for 4 x cpu')
   assert 'train step: 4 images of 32 px on each device' in out
   assert 'evaluation step: 4 images of 32 px on each device' in out
+  # The train state stays on the devices during an evaluation.
+  beside = fitting.size_text(fitting.beside_evaluation(run))
+  assert re.findall(r'memory +(.*) on each', out) == ['0 B', beside]
   exchanged = [
     float(x) for x in re.findall(r'collectives  all-reduce (\d+) KiB', out)
   ]

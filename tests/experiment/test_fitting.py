@@ -4,31 +4,31 @@ import jax
 import pytest
 
 from nfnets import errors
-from nfnets.experiment import config as config_lib
 from nfnets.experiment import fitting, steps
 from nfnets.runtime import memory
 from nfnets.training import devices
+from tests.experiment import tiny
 
 GIB = 2**30
 
 
 @pytest.fixture
 def run():
-  config = config_lib.base()
-  config.dataset = 'digits'
-  config.model.name = 'nf_resnet50'
-  config.model.width = 0.0625
-  config.model.depth = (1, 1, 1, 1)
-  config.data.image_size = config.data.eval_size = 16
+  config = tiny.make_config(16)
   config.train.batch_size = 8
-  config.train.dtype = 'float32'
   return steps.make_steps(config, 10, lambda step: 0.1)
+
+
+def _plus(size, beside):
+  return None if size is None else size + beside
 
 
 def fix(monkeypatch, training, evaluation, free):
   """Replaces XLA's counts and the device's memory."""
   sizes = iter((training, evaluation))
-  monkeypatch.setattr(memory, 'program_size', lambda _: next(sizes))
+  monkeypatch.setattr(
+    memory, 'program_size', lambda _, beside=0: _plus(next(sizes), beside)
+  )
   monkeypatch.setattr(memory, 'free', lambda: free)
   for name in ('lower_train', 'lower_evaluation'):
     lowered = jax.jit(lambda x: x).lower(1.0)
@@ -53,15 +53,22 @@ def test_a_train_step_that_does_not_fit(run, monkeypatch):
   with pytest.raises(errors.UserError) as caught:
     fitting.check_training(run, 360)
   assert str(caught.value) == (
-    'a train step needs 5.00 GiB on each device, but only 4.00 GiB free on each'
-    ' A100: reduce config.train.batch_size=8 or config.data.image_size,'
+    'a train step needs 5.00 GiB on each device, but only 4.00 GiB is free on'
+    ' each A100: reduce config.train.batch_size=8 or config.data.image_size,'
     ' increase config.train.accumulation=1, or set config.model.remat=true'
   )
   # Another process may have the smallest device.
   fix(monkeypatch, 3 * GIB, GIB, memory.Free(4 * GIB, 'on each A100'))
   monkeypatch.setattr(devices, 'smallest', lambda size: size // 2)
-  with pytest.raises(errors.UserError, match='only 2.00 GiB free'):
+  with pytest.raises(errors.UserError, match='only 2.00 GiB is free'):
     fitting.check_training(run, 360)
+
+
+def test_one_image_per_device_is_the_smallest_batch(run):
+  assert 'batch_size below 8' in fitting.less_evaluation(run.config, 360, 4)
+  run.config.eval.batch_size = 4
+  remedy = fitting.less_evaluation(run.config, 360, 4)
+  assert remedy == 'reduce config.data.eval_size'
 
 
 def test_unknown_memory_is_no_error(run, monkeypatch):
@@ -75,7 +82,7 @@ def test_an_evaluation_that_does_not_fit(run, monkeypatch):
   with pytest.raises(errors.UserError) as caught:
     fitting.check_evaluation(run.config, run.model, run.evaluation, 360)
   assert 'set config.eval.batch_size below 8' in str(caught.value)
-  assert '10 KiB free under ulimit -v' in str(caught.value)
+  assert '10 KiB is free under ulimit -v' in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,16 @@ from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
 from nfnets.runtime import compilation
 from nfnets.training import manifest
+from tests.experiment import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Small and short, but complete: twelve steps on the digits.
 TINY = (
   '--config=experiments/digits.py',
-  '--config.model.width=0.0625',
-  '--config.model.group_size=8',
-  '--config.model.depth=1,1,1,1',
-  '--config.train.batch_size=96',
-  '--config.train.steps=12',
-  '--config.optimizer.warmup_steps=2',
+  *tiny.NETWORK,
+  *tiny.TWELVE_STEPS,
   '--config.eval.every_steps=4',
   '--config.checkpoint.every_steps=4',
-  '--config.log.every_steps=2',
 )
 
 

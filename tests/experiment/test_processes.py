@@ -11,20 +11,16 @@ import time
 import pytest
 
 from nfnets.training import checkpoint
+from tests.experiment import tiny as experiment_tiny
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 OPTIONS = (
   '--config=experiments/digits.py',
-  '--config.model.width=0.0625',
-  '--config.model.group_size=8',
-  '--config.model.depth=1,1,1,1',
-  '--config.train.batch_size=96',
-  '--config.train.steps=12',
-  '--config.optimizer.warmup_steps=2',
+  *experiment_tiny.NETWORK,
+  *experiment_tiny.TWELVE_STEPS,
   '--config.eval.every_steps=6',
   '--config.checkpoint.every_steps=2',
-  '--config.log.every_steps=2',
 )
 # The processes may start far apart on a busy machine.
 PATIENT = '--connect_seconds=300'

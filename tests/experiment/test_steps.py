@@ -4,21 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from nfnets.experiment import config as config_lib
 from nfnets.experiment import inputs, steps
 from nfnets.training import devices
+from tests.experiment import tiny
 
 
 @pytest.fixture(scope='module')
 def run():
-  config = config_lib.base()
-  config.dataset = 'digits'
-  config.model.name = 'nf_resnet50'
-  config.model.width = 0.0625
-  config.model.depth = (1, 1, 1, 1)
-  config.data.image_size = 16
+  config = tiny.make_config(16)
   config.data.eval_size = 32
-  config.train.dtype = 'float32'
   config.train.batch_size = 8
   config.train.ema_decay = 0.9
   config.augment.mixup_alpha = 0.2

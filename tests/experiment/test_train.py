@@ -14,17 +14,12 @@ from nfnets import errors
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import inputs, steps, train
 from nfnets.training import checkpoint, loop
+from tests.experiment import tiny
 
 
 @pytest.fixture
 def config():
-  config = config_lib.base()
-  config.dataset = 'digits'
-  config.model.name = 'nf_resnet50'
-  config.model.width = 0.0625
-  config.model.depth = (1, 1, 1, 1)
-  config.data.image_size = 32
-  return config
+  return tiny.make_config(32)
 
 
 def test_a_claimed_workdir_contains_the_settings(config, tmp_path):
