@@ -206,10 +206,7 @@ class _Unpickler:
     self._find(module, name)
 
   def _find(self, module: str, name: str) -> None:
-    constructor = pickle_types.CONSTRUCTORS.get((module, name))
-    if constructor is None:
-      raise _Refused(f'{f"{module}.{name}"!r:.100}')
-    self._stack.append(constructor)
+    self._stack.append(pickle_types.find(module, name))
 
   def _reduce(self) -> None:
     constructor, arguments = self._pop_many(2)
@@ -261,6 +258,8 @@ def _resolve(value: object, depth: int, done: dict[int, object]) -> object:
 def _finished(value: pickle_types.Unfinished) -> object:
   try:
     return value.finish()
+  except pickle_types.Forbidden as error:
+    raise _Refused(str(error)) from None
   except (ValueError, TypeError) as error:
     return _malformed(str(error)[:120])
 
