@@ -46,6 +46,11 @@ class Unfinished:
     """Returns the value; raises ValueError if the state is missing."""
     raise NotImplementedError
 
+  @property
+  def nbytes(self) -> int:
+    """The size of the array's values, 0 for anything else."""
+    return 0
+
 
 class _DType(Unfinished):
   """A NumPy dtype; its state holds the byte order."""
@@ -82,6 +87,10 @@ class _Array(Unfinished):
       raise ValueError('an array without values')
     return self._value
 
+  @property
+  def nbytes(self) -> int:
+    return 0 if self._value is None else self._value.nbytes
+
 
 class _FinishedArray(Unfinished):
   """An array that was built in one step."""
@@ -94,6 +103,10 @@ class _FinishedArray(Unfinished):
 
   def finish(self) -> np.ndarray:
     return self._value
+
+  @property
+  def nbytes(self) -> int:
+    return self._value.nbytes
 
 
 class _Module(Unfinished):
