@@ -93,7 +93,8 @@ def open_regular(path: str | bytes | os.PathLike) -> io.FileIO:
   Raises:
     OSError: the path is not a regular file, or cannot be opened.
   """
-  if not stat.S_ISREG(os.stat(path).st_mode):
+  mode = os.stat(path).st_mode
+  if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() refuses folders.
     raise OSError(errno.EINVAL, 'not a regular file', os.fsdecode(path))
   return open(path, 'rb', buffering=0)
 

@@ -122,8 +122,10 @@ def test_open_regular(tmp_path):
     with files.open_regular(name) as file:
       assert file.read() == b'abc'
   os.mkfifo(tmp_path / 'pipe')
-  for name in (tmp_path / 'pipe', os.devnull, tmp_path):
+  for name in (tmp_path / 'pipe', os.devnull):
     with pytest.raises(OSError, match='not a regular file'):
       files.open_regular(name)
+  with pytest.raises(IsADirectoryError):
+    files.open_regular(tmp_path)
   with pytest.raises(FileNotFoundError):
     files.open_regular(tmp_path / 'none')
