@@ -46,7 +46,7 @@ def read(data: bytes) -> Size | None:
     if data.startswith(magic):
       try:
         size = reader(data)
-      except (struct.error, IndexError):  # Truncated.
+      except (struct.error, IndexError, OverflowError):  # Beyond the end.
         return None
       return size if size and min(size) > 0 else None
   return None

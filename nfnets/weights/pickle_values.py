@@ -12,10 +12,15 @@ from nfnets.weights import pickle_types
 FACTOR = 8
 """A file may produce at most this many times its own size in bytes.
 
-A normal file produces at most twice its size: in protocols 0 to 2, an array's
-bytes are decoded from a string first.
+The arrays of a normal file take at most twice its size: in protocols 0 to 2,
+their bytes are decoded from strings first.
 """
 
+OBJECT_COST = 64
+"""Bytes paid for each container, call and entry of the memo."""
+
+ALLOWANCE = 2**24
+"""Bytes that a file of any size may produce: tiny arrays are mostly objects."""
 _MAX_DEPTH = 64
 
 
@@ -23,12 +28,12 @@ class Budget:
   """The number of bytes that the reader of one file may still produce."""
 
   def __init__(self, file_size: int) -> None:
-    """Starts with `FACTOR` times the size of the file.
+    """Starts with `FACTOR` times the size of the file and `ALLOWANCE`.
 
     Args:
       file_size: bytes.
     """
-    self._limit = self._left = FACTOR * file_size
+    self._limit = self._left = FACTOR * file_size + ALLOWANCE
 
   def spend(self, count: int) -> None:
     """Subtracts `count` bytes.
@@ -39,8 +44,8 @@ class Budget:
     self._left -= count
     if self._left < 0:
       raise ValueError(
-        f'its values take more than {self._limit} bytes, {FACTOR} times the'
-        ' size of the file'
+        f'its values take more than {self._limit} bytes: {FACTOR} times the'
+        ' size of the file and 16 MiB'
       )
 
 
@@ -59,9 +64,9 @@ def size(value: object) -> int:
 def resolve(value: object, budget: Budget) -> object:
   """Replaces unfinished objects by their values; shared ones stay shared.
 
-  Whoever copies the result, or joins the names of nested dicts, copies a shared
-  value as often as it occurs. Each occurrence after the first is therefore paid
-  for.
+  Code that copies the result, or joins the names of nested dicts, copies a
+  shared value once per occurrence. Each occurrence after the first is therefore
+  paid for.
 
   Args:
     value: what the pickle built.

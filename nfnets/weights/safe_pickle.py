@@ -32,6 +32,13 @@ _CONSTANTS = frozenset(
 """.split()
 )
 _LITERALS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
+# Opcodes that create an object of Python, or an entry of the memo.
+_CREATING = frozenset(
+  """
+  EMPTY_LIST EMPTY_DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3 DICT REDUCE
+  MEMOIZE PUT BINPUT LONG_BINPUT
+""".split()
+)
 _IGNORED = frozenset(('PROTO', 'FRAME'))
 
 
@@ -140,6 +147,8 @@ class _Unpickler:
     return _malformed('it does not end')
 
   def _step(self, name: str, value: object) -> None:
+    if name in _CREATING:
+      self._budget.spend(pickle_values.OBJECT_COST)
     if name in _CONSTANTS:
       self._stack.append(_LITERALS.get(name, value))
     elif name in self._actions:

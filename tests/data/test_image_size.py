@@ -134,6 +134,7 @@ def test_mutations_never_decode_to_a_larger_image(kind):
     _png(0, 5),
     _gif(5, 0),
     _tiff([(256, 3, 5)]),
+    b'II+\0\x08\0\0\0' + b'\xff' * 8 + bytes(50),  # Offset 2**64 - 1.
     _tiff([(256, 3, 5), (257, 2, 5)]),
     b'\x89PNG\r\n\x1a\n' + bytes(4) + b'IDAT' + bytes(20),
   ],

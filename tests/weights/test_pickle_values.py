@@ -71,12 +71,23 @@ def _hostile():
       b'\x80\x02' + _dict([('a' * _SIZE, names)])
     ),
     'a list doubled 40 times': b'\x80\x02]' + b'2\x86' * 40,
+    'dicts': b'\x80\x02(' + b'}' * _SIZE + b'l',
+    'tuples': b'\x80\x02(' + b')\x85' * _SIZE + b'l',
+    'memo': b'\x80\x04(' + b'N\x94' * _SIZE + b'l',
+    'calls': (
+      b'\x80\x02'
+      + _global('collections', 'OrderedDict')
+      + b'q\x010('
+      + b'h\x01)R' * (_SIZE // 4)
+      + b'l'
+    ),
   }
   return {name: body + b'.' for name, body in bodies.items()}
 
 
 @pytest.mark.parametrize('case', _hostile())
-def test_memory_is_bounded_by_the_size_of_the_file(tmp_path, case):
+def test_memory_is_bounded_by_the_size_of_the_file(tmp_path, monkeypatch, case):
+  monkeypatch.setattr(pickle_values, 'ALLOWANCE', 0)
   path = tmp_path / 'file'
   path.write_bytes(_hostile()[case])
   tracemalloc.start()
@@ -91,10 +102,12 @@ def test_memory_is_bounded_by_the_size_of_the_file(tmp_path, case):
 
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
-def test_normal_files_spend_at_most_twice_their_size(
+def test_arrays_of_normal_files_spend_at_most_twice_their_size(
   tmp_path, monkeypatch, protocol
 ):
   monkeypatch.setattr(pickle_values, 'FACTOR', 2)
+  monkeypatch.setattr(pickle_values, 'OBJECT_COST', 0)
+  monkeypatch.setattr(pickle_values, 'ALLOWANCE', 0)
   rng = np.random.default_rng(0)
   tree = {
     f'network/~/a_block_{i}/~/conv': {
@@ -111,6 +124,14 @@ def test_normal_files_spend_at_most_twice_their_size(
   assert len(params) == 200
 
 
+@pytest.mark.parametrize('protocol', [0, 2, 4])
+def test_thousands_of_tiny_arrays_are_read(tmp_path, protocol):
+  tree = {'m': {f'w{i}': np.float32(i) for i in range(5000)}}
+  path = tmp_path / 'file'
+  path.write_bytes(pickle.dumps(tree, protocol))
+  assert len(deepmind.read(path, None).params) == 5000
+
+
 def test_an_array_may_be_shared(tmp_path):
   shared = np.arange(1000.0)
   path = tmp_path / 'file'
@@ -121,8 +142,8 @@ def test_an_array_may_be_shared(tmp_path):
 
 def test_budget_counts_exactly():
   budget = pickle_values.Budget(10)
-  budget.spend(80)
-  with pytest.raises(ValueError, match='more than 80 bytes, 8 times'):
+  budget.spend(80 + 2**24)
+  with pytest.raises(ValueError, match='more than 16777296 bytes: 8 times'):
     budget.spend(1)
 
 
