@@ -1,9 +1,12 @@
 """Paths that a user gives, atomic file replacement, and the cache folder."""
 
 import contextlib
+import errno
+import io
 import os
 import pathlib
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 
@@ -74,6 +77,26 @@ def refuse_url(value: str, what: str) -> None:
       ' (gs:// with gcsfuse, s3:// with mountpoint-s3) or copy the files, and'
       ' give the path of the folder or file'
     )
+
+
+def open_regular(path: str | bytes | os.PathLike) -> io.FileIO:
+  """Opens a regular file, or a link to one, for reading bytes.
+
+  Opening anything else may wait forever (a named pipe) or never end (a device).
+
+  Args:
+    path: the file.
+
+  Returns:
+    The unbuffered file, to be closed by the caller.
+
+  Raises:
+    OSError: the path is not a regular file, or cannot be opened.
+  """
+  mode = os.stat(path).st_mode
+  if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() refuses folders.
+    raise OSError(errno.EINVAL, 'not a regular file', os.fsdecode(path))
+  return open(path, 'rb', buffering=0)
 
 
 @contextlib.contextmanager

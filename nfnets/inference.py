@@ -114,9 +114,9 @@ def _make_read_into(
 
   def read_into(path: pathlib.Path, out: np.ndarray) -> None:
     with unreadable.identified(str(path)):
-      crops.eval_crop(
-        path.read_bytes(), out, preset, config.crop_pct, config.crop_mode
-      )
+      with files.open_regular(path) as file:
+        data = file.read()
+      crops.eval_crop(data, out, preset, config.crop_pct, config.crop_mode)
 
   return read_into
 

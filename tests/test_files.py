@@ -112,3 +112,20 @@ def test_cache_folder_defaults_to_the_home_directory(monkeypatch, base):
 def test_cache_folder_follows_the_environment(monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
   assert files.cache_folder('xla') == pathlib.Path('/somewhere/nfnets/xla')
+
+
+def test_open_regular(tmp_path):
+  path = tmp_path / 'file'
+  path.write_bytes(b'abc')
+  (tmp_path / 'link').symlink_to(path)
+  for name in (path, tmp_path / 'link', os.fsencode(path)):
+    with files.open_regular(name) as file:
+      assert file.read() == b'abc'
+  os.mkfifo(tmp_path / 'pipe')
+  for name in (tmp_path / 'pipe', os.devnull):
+    with pytest.raises(OSError, match='not a regular file'):
+      files.open_regular(name)
+  with pytest.raises(IsADirectoryError):
+    files.open_regular(tmp_path)
+  with pytest.raises(FileNotFoundError):
+    files.open_regular(tmp_path / 'none')

@@ -1,5 +1,7 @@
 """The library behind python -m nfnets.predict and the exported program."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -66,16 +68,19 @@ def test_unreadable_files_are_reported_and_skipped(loaded, files):
   files[0].write_bytes(b'')
   files[2].unlink()
   files[3].write_bytes(files[3].read_bytes()[:80])
+  files[4].unlink()
+  os.mkfifo(files[4])
   reported = []
   predictions = list(
     inference.predict(loaded, files, 2, lambda *args: reported.append(args))
   )
-  assert [p.image for p in predictions] == [str(files[1]), str(files[4])]
+  assert [p.image for p in predictions] == [str(files[1])]
   # The reasons are those of training (see `data.unreadable`).
   assert reported == [
     (files[0], 'empty file'),
     (files[2], 'No such file or directory'),
     (files[3], 'truncated PNG'),
+    (files[4], 'not a regular file'),
   ]
 
 

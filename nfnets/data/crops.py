@@ -107,6 +107,7 @@ def random_resized_crop(
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
   scaled_decoding: bool = False,
+  max_pixels: int = images.MAX_PIXELS,
 ) -> None:
   """Decodes an image and writes a resized random crop of it into `out`.
 
@@ -122,6 +123,7 @@ def random_resized_crop(
       both sides of the crop are at least 2 (4, 8) times those of `out`. These
       crops are then antialiased rather than aliased, and shifted by less than
       one pixel of `out`.
+    max_pixels: see `images.decode`.
 
   Raises:
     images.DecodeError: the data cannot be decoded.
@@ -130,7 +132,7 @@ def random_resized_crop(
   if scaled_decoding and (size := images.jpeg_size(data)):
     box = random_crop_box(*size, draws, *ranges)
     reduction = _reduction(box, len(out))
-  image = images.decode(data, reduction)
+  image = images.decode(data, reduction, max_pixels)
   if reduction > 1:
     _resize_reduced_into(image, box, reduction, out)
   else:
@@ -174,6 +176,7 @@ def eval_crop(
   preset: presets.EvalPreset,
   crop_pct: float,
   crop_mode: str,
+  max_pixels: int = images.MAX_PIXELS,
 ) -> None:
   """Decodes an image and writes its evaluation crop into `out`.
 
@@ -191,17 +194,19 @@ def eval_crop(
     crop_pct: for 'timm': S as a fraction of the resized side.
     crop_mode: for 'timm': 'squash' resizes both sides to S / crop_pct,
       'center' the shorter one, keeping the aspect ratio.
+    max_pixels: limit of the image, see `images.decode`, and of the resized
+      image: that of a long, narrow one is large.
 
   Raises:
-    images.DecodeError: the data cannot be decoded.
+    images.DecodeError: the data cannot be decoded, or is too large.
   """
-  image = images.decode(data)
+  image = images.decode(data, max_pixels=max_pixels)
   if preset == 'deepmind':
     _squash_then_cut(image, out)
   elif preset == 'deepmind_crop':
     _cut_then_resize(image, out)
   else:
-    _antialias_then_cut(image, out, crop_pct, crop_mode)
+    _antialias_then_cut(image, out, crop_pct, crop_mode, max_pixels)
 
 
 def check_preset(
@@ -243,7 +248,11 @@ def _cut_then_resize(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def _antialias_then_cut(
-  image: np.ndarray, out: np.ndarray, crop_pct: float, crop_mode: str
+  image: np.ndarray,
+  out: np.ndarray,
+  crop_pct: float,
+  crop_mode: str,
+  max_pixels: int,
 ) -> None:
   size = len(out)
   side = math.floor(size / crop_pct)
@@ -253,6 +262,7 @@ def _antialias_then_cut(
   else:
     shorter = min(height, width)
     new_height, new_width = side * height // shorter, side * width // shorter
+    images.check_size(new_height, new_width, max_pixels)
   resized = resizing.resize_antialiased(image, new_height, new_width)
   top, left = round((new_height - size) / 2), round((new_width - size) / 2)
   out[:] = _cut(resized, Box(top, left, size, size))

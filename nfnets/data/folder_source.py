@@ -71,7 +71,7 @@ class FolderSource:
     """
     path = os.path.join(self._root, self._paths[index])
     with unreadable.identified(os.fsdecode(path)):
-      with open(path, 'rb', buffering=0) as file:
+      with files.open_regular(path) as file:
         data = file.read()
     label = int(self._labels[index])
     return {'image': data, 'label': label, 'id': os.fsdecode(path)}

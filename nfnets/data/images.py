@@ -10,10 +10,17 @@ The result is RGB as stored in the file, by these rules:
 - Orientation tags (EXIF) are ignored, as in the published pipeline.
 - The first frame of an animation is used.
 - A truncated file is an error, not a partial image.
+- The formats are JPEG, PNG, GIF, BMP, WebP and TIFF: those for which the header
+  is read first, so that an image that claims too many pixels is not decoded.
 """
 
 import cv2
 import numpy as np
+
+from nfnets.data import image_size
+
+MAX_PIXELS = 100_000_000
+"""The default limit of an image's size, height * width."""
 
 # We start the threads ourselves: each image is decoded by one thread.
 cv2.setNumThreads(0)
@@ -29,15 +36,15 @@ _REDUCED = {
   8: _AS_STORED | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 _TIFF_MAGIC = (b'II*\0', b'MM\0*')
-# Markers that start a frame: baseline, progressive and their relatives.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class DecodeError(ValueError):
   """The bytes are not a readable image; the message gives the reason."""
 
 
-def decode(data: bytes | np.ndarray, reduction: int = 1) -> np.ndarray:
+def decode(
+  data: bytes | np.ndarray, reduction: int = 1, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
   """Decodes an image file (see the module's docstring for the rules).
 
   Args:
@@ -45,43 +52,62 @@ def decode(data: bytes | np.ndarray, reduction: int = 1) -> np.ndarray:
     reduction: 1, 2, 4 or 8; JPEG only. Decodes the image at 1 / reduction of
       its size, rounded up: each pixel is the mean of a block. Only the block's
       low frequencies are decoded, which takes a fraction of the time.
+    max_pixels: limit of the height * width that the file's header specifies,
+      before the reduction.
 
   Returns:
     uint8[H, W, 3], RGB.
 
   Raises:
-    DecodeError: the bytes are not an image, or the image is damaged.
+    DecodeError: the bytes are not an image, or the image is damaged, has too
+      many pixels or does not fit in memory.
   """
   if isinstance(data, np.ndarray):
     return data
   if not data:
     raise DecodeError('empty file')
-  is_jpeg = data[:2] == b'\xff\xd8'
-  if is_jpeg or data[:4] in _TIFF_MAGIC:
-    image = _imdecode(data, _REDUCED[reduction])
-  else:
-    image = _opaque_rgb(_imdecode(data, cv2.IMREAD_UNCHANGED))
+  size = image_size.read(data)
+  if size is None:
+    raise DecodeError(_reason(data))
+  check_size(*size, max_pixels)
+  try:
+    if data[:2] == b'\xff\xd8' or data[:4] in _TIFF_MAGIC:
+      image = _imdecode(data, _REDUCED[reduction])
+    else:
+      image = _opaque_rgb(_imdecode(data, cv2.IMREAD_UNCHANGED))
+  except MemoryError as error:
+    raise DecodeError(f'{_shown(*size)} do not fit in memory') from error
   if image is None:
     raise DecodeError(_reason(data))
   return image
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+  """Raises an error if an image, or what it is resized to, is too large.
+
+  Args:
+    height: pixels.
+    width: pixels.
+    max_pixels: limit of height * width.
+
+  Raises:
+    DecodeError: the image is larger than the limit.
+  """
+  if height * width > max_pixels:
+    raise DecodeError(
+      f'{_shown(height, width)}, more than max_pixels={max_pixels}'
+    )
+
+
+def _shown(height: int, width: int) -> str:
+  return f'{width} x {height} pixels'
 
 
 def jpeg_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
   """Reads the height and width in a JPEG's header; None for anything else."""
   if isinstance(data, np.ndarray) or data[:2] != b'\xff\xd8':
     return None
-  at = 2
-  while at + 9 <= len(data) and data[at] == 0xFF:
-    marker = data[at + 1]
-    if marker == 0xFF:  # Padding.
-      at += 1
-    elif marker in _JPEG_FRAMES:
-      height, width = data[at + 5 : at + 7], data[at + 7 : at + 9]
-      size = int.from_bytes(height, 'big'), int.from_bytes(width, 'big')
-      return size if min(size) > 0 else None
-    else:
-      at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
-  return None
+  return image_size.read(data)
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

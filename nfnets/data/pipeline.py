@@ -13,6 +13,7 @@ from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
+  images,
   pool,
   positions,
   presets,
@@ -42,6 +43,7 @@ class Reading(NamedTuple):
       evaluation masks it out.
     max_unreadable_share: fraction of the source's examples; more unreadable
       ones are an error.
+    max_pixels: height * width above which an image is unreadable.
   """
 
   process_index: int = 0
@@ -50,6 +52,7 @@ class Reading(NamedTuple):
   num_workers: int = 0
   strict: bool = False
   max_unreadable_share: float = 0.05
+  max_pixels: int = images.MAX_PIXELS
 
   @property
   def policy(self) -> unreadable.Policy:
@@ -72,6 +75,7 @@ class _Slice:
   image_size: int
   num_threads: int
   policy: unreadable.Policy
+  max_pixels: int
 
   def first(self, number: int) -> int:
     """Returns the position in the run of the slice's first row."""
@@ -113,6 +117,7 @@ class _TrainBatch:
           self.area_range,
           self.aspect_range,
           self.scaled_decoding,
+          self.slice.max_pixels,
         )
 
       batch['label'][row], found = unreadable.read_or_neighbor(
@@ -158,6 +163,7 @@ class _EvalBatch:
           self.preset,
           self.crop_pct,
           self.crop_mode,
+          self.slice.max_pixels,
         )
 
       try:
@@ -281,4 +287,5 @@ def _slice(
     num_threads=reading.num_threads
     or max(1, cores.available() // max(1, reading.num_workers)),
     policy=reading.policy,
+    max_pixels=reading.max_pixels,
   )

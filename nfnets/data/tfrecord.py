@@ -15,7 +15,7 @@ from concurrent import futures
 import google_crc32c
 import numpy as np
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.data import cache, progress
 
 _HEADER = struct.Struct('<QI')
@@ -60,7 +60,7 @@ class RecordFiles:
     path = self.paths[np.searchsorted(self._stops, index, side='right')]
     offset = int(self._offsets[index])
     try:
-      with open(path, 'rb', buffering=0) as file:
+      with files.open_regular(path) as file:
         file.seek(offset)
         length = _read_length(file.read(_HEADER.size), path, offset)
         data = file.read(length)
@@ -95,7 +95,7 @@ def _scan(path: str) -> np.ndarray:
   offsets = []
   offset = 0
   try:
-    with open(path, 'rb', buffering=0) as file:
+    with files.open_regular(path) as file:
       size = os.fstat(file.fileno()).st_size
       while offset < size:
         offsets.append(offset)

@@ -45,7 +45,8 @@ def identified(example_id: str) -> Iterator[None]:
     example_id: identifies the image, such as its path.
 
   Raises:
-    source_lib.UnreadableError: the image cannot be read or decoded.
+    source_lib.UnreadableError: the image cannot be read or decoded, also
+      because it does not fit in memory.
   """
   try:
     yield
@@ -54,6 +55,9 @@ def identified(example_id: str) -> Iterator[None]:
     raise source_lib.UnreadableError(example_id, reason) from error
   except images.DecodeError as error:
     raise source_lib.UnreadableError(example_id, str(error)) from error
+  except MemoryError as error:
+    reason = 'does not fit in memory'
+    raise source_lib.UnreadableError(example_id, reason) from error
 
 
 def read(

@@ -89,6 +89,7 @@ def _data() -> dict[str, Any]:
     'scaled_decoding': False,  # faster for large JPEGs; pixels differ slightly
     'strict': False,  # stop at the first unreadable image
     'max_unreadable_share': 0.05,  # fraction of images; above it, stop
+    'max_pixels': 100_000_000,  # height * width; larger images are unreadable
   }
 
 
@@ -163,6 +164,7 @@ def steps(
 _POSITIVE = (
   'train.batch_size',
   'train.accumulation',
+  'data.max_pixels',
   'eval.every_epochs',
   'checkpoint.every_epochs',
   'checkpoint.keep',
@@ -247,7 +249,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
   """Lists the changed settings that prevent a run from being resumed.
 
   Args:
-    old: the flattened settings that the run was started with.
+    old: the flattened settings that the run was started with. A setting that
+      its version did not have counts as the default.
     new: the flattened settings now.
 
   Returns:
@@ -257,6 +260,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
   def resumable(key: str) -> bool:
     return any(key == k or key.startswith(k + '.') for k in RESUMABLE)
 
+  old = flatten(base()) | old
   return [
     f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
     for key in sorted(old.keys() | new.keys())

@@ -114,6 +114,7 @@ def _reading(config: ml_collections.ConfigDict) -> pipeline.Reading:
     num_workers=config.data.num_workers,
     strict=config.data.strict,
     max_unreadable_share=config.data.max_unreadable_share,
+    max_pixels=config.data.max_pixels,
   )
 
 

@@ -44,13 +44,13 @@ def kind(path: pathlib.Path) -> Kind:
     `safe_pickle.load` refuses if it is not a pickle.
 
   Raises:
-    UserError: the file does not exist, cannot be read, is empty or is a zip
-      archive (torch.save), which cannot be read safely.
+    UserError: the file does not exist, is not a regular file, cannot be read,
+      is empty or is a zip archive (torch.save), which cannot be read safely.
   """
   if os.path.isdir(path):
     return 'directory'
   try:
-    with open(path, 'rb') as file:
+    with files.open_regular(path) as file:
       head = file.read(_HEADER_LENGTH.size + 1)
   except FileNotFoundError:
     raise errors.UserError(

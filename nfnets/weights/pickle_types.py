@@ -17,7 +17,7 @@ from typing import TypeGuard
 import ml_dtypes
 import numpy as np
 
-_DTYPE = re.compile(r'[<>=|]?(b1|[iu][1248]|f[248])')
+_NUMBERS = re.compile(r'[<>=|]?(b1|[iu][1248]|f[248])')
 _MAX_SIZE = 2**48
 
 
@@ -45,6 +45,11 @@ class Unfinished:
   def finish(self) -> object:
     """Returns the value; raises ValueError if the state is missing."""
     raise NotImplementedError
+
+  @property
+  def nbytes(self) -> int:
+    """The size of the array's values, 0 for anything else."""
+    return 0
 
 
 class _DType(Unfinished):
@@ -82,6 +87,10 @@ class _Array(Unfinished):
       raise ValueError('an array without values')
     return self._value
 
+  @property
+  def nbytes(self) -> int:
+    return 0 if self._value is None else self._value.nbytes
+
 
 class _FinishedArray(Unfinished):
   """An array that was built in one step."""
@@ -94,6 +103,23 @@ class _FinishedArray(Unfinished):
 
   def finish(self) -> np.ndarray:
     return self._value
+
+  @property
+  def nbytes(self) -> int:
+    return self._value.nbytes
+
+
+class _Module(Unfinished):
+  """The name of a module, which is never imported."""
+
+  def __init__(self, name: str) -> None:
+    self.name = name
+
+  def set_state(self, state: object) -> None:
+    raise Forbidden('setting the state of a module')
+
+  def finish(self) -> object:
+    raise Forbidden('a module as a value')
 
 
 def _array(
@@ -129,14 +155,14 @@ def _build_dtype(
   del align, copy
   if spec is _BFLOAT16:
     return _DType(np.dtype(ml_dtypes.bfloat16))
-  if not (isinstance(spec, str) and _DTYPE.fullmatch(spec)):
+  if not (isinstance(spec, str) and _NUMBERS.fullmatch(spec)):
     raise Forbidden('an array of something other than numbers')
   return _DType(np.dtype(spec))
 
 
 def _build_array(kind: object, shape: object, typecode: object) -> _Array:
   del shape, typecode  # Always (0,) and b'b'; the state has the real ones.
-  if kind is not _NDARRAY:
+  if kind is not _NDARRAY and kind is not _SUBCLASS:
     raise Forbidden('an array of a custom class')
   return _Array()
 
@@ -151,11 +177,15 @@ def _build_from_buffer(
   return _FinishedArray(_array(data, dtype, shape, order))
 
 
-def _build_device_array(
-  constructor: object, arguments: object, state: object, _: object
+def _build_from_parts(
+  constructor: object, arguments: object, state: object, _: object = None
 ) -> _Array:
+  """Builds an array in one call, as JAX and dill write it.
+
+  The last argument, attributes of a JAX array or of a subclass, is ignored.
+  """
   if constructor is not _RECONSTRUCT or not isinstance(arguments, tuple):
-    raise ValueError('a device array that is not built from an array')
+    raise ValueError('an array that is not built by _reconstruct')
   array = _build_array(*arguments)
   array.set_state(state)
   return array
@@ -179,34 +209,89 @@ def _build_empty_bytes() -> bytes:
   return b''
 
 
+def _name_module(name: object) -> _Module:
+  if not isinstance(name, str):
+    raise ValueError('a module whose name is not a string')
+  return _Module(name)
+
+
+def _get_constructor(module: object, name: object) -> Constructor:
+  if not (isinstance(module, _Module) and isinstance(name, str)):
+    raise Forbidden('an attribute of something other than a module')
+  return find(module.name, name)
+
+
+def _get_type(name: object) -> Constructor:
+  if name != 'bytes':
+    raise Forbidden('a type other than bytes')
+  return _BYTES
+
+
+def _get_dtype_class(scalar_type: object) -> Constructor:
+  if scalar_type is not None:
+    raise Forbidden('the class of a dtype')
+  return _DTYPE
+
+
 def _refuse_call(*_: object) -> None:
   raise Forbidden('a call of a class')
 
 
+def find(module: str, name: str) -> Constructor:
+  """Returns the constructor for a name that a pickle refers to.
+
+  Args:
+    module: the name of a module, which is not imported.
+    name: the name of an object in it.
+
+  Raises:
+    Forbidden: pickles may not refer to it.
+  """
+  constructor = CONSTRUCTORS.get((module, name))
+  if constructor is None:
+    raise Forbidden(f'{f"{module}.{name}"!r:.100}')
+  return constructor
+
+
 _NDARRAY = Constructor(_refuse_call)
+# Subclasses that add nothing to the values; they are read as plain arrays.
+_SUBCLASS = Constructor(_refuse_call)
 _BFLOAT16 = Constructor(_refuse_call)
 _RECONSTRUCT = Constructor(_build_array)
+_DTYPE = Constructor(_build_dtype)
+_BYTES = Constructor(_build_empty_bytes)
 
 CONSTRUCTORS: dict[tuple[str, str], Constructor] = {
   ('numpy', 'ndarray'): _NDARRAY,
-  ('numpy', 'dtype'): Constructor(_build_dtype),
+  ('numpy', 'matrix'): _SUBCLASS,
+  ('numpy', 'memmap'): _SUBCLASS,
+  ('numpy', 'dtype'): _DTYPE,
   ('ml_dtypes', 'bfloat16'): _BFLOAT16,
-  # NumPy 2 moved numpy.core to numpy._core.
-  ('numpy.core.multiarray', '_reconstruct'): _RECONSTRUCT,
-  ('numpy._core.multiarray', '_reconstruct'): _RECONSTRUCT,
-  ('numpy.core.multiarray', 'scalar'): Constructor(_build_scalar),
-  ('numpy._core.multiarray', 'scalar'): Constructor(_build_scalar),
-  ('numpy.core.numeric', '_frombuffer'): Constructor(_build_from_buffer),
-  ('numpy._core.numeric', '_frombuffer'): Constructor(_build_from_buffer),
   ('jax._src.device_array', 'reconstruct_device_array'): Constructor(
-    _build_device_array
+    _build_from_parts
   ),
-  ('jax._src.array', '_reconstruct_array'): Constructor(_build_device_array),
+  ('jax._src.array', '_reconstruct_array'): Constructor(_build_from_parts),
   ('haiku._src.data_structures', 'FlatMapping'): Constructor(_build_dict),
   ('haiku._src.data_structures', 'FlatMap'): Constructor(_build_dict),
   ('haiku._src.data_structures', 'frozendict'): Constructor(_build_dict),
   ('collections', 'OrderedDict'): Constructor(_build_dict),
   # How protocols 0 to 2 store bytes.
   ('_codecs', 'encode'): Constructor(_build_bytes),
-  ('__builtin__', 'bytes'): Constructor(_build_empty_bytes),
+  ('__builtin__', 'bytes'): _BYTES,
+  # How dill stores functions written in C (until 0.3.4), empty bytes in
+  # protocols 0 to 2, dtypes and arrays.
+  ('dill._dill', '_import_module'): Constructor(_name_module),
+  ('dill._dill', '_get_attr'): Constructor(_get_constructor),
+  ('dill._dill', '_load_type'): Constructor(_get_type),
+  ('dill._dill', '_create_dtypemeta'): Constructor(_get_dtype_class),
+  ('dill._dill', '_create_array'): Constructor(_build_from_parts),
 }
+# NumPy 2 moved numpy.core to numpy._core.
+for _core in ('numpy.core', 'numpy._core'):
+  CONSTRUCTORS[f'{_core}.numeric', '_frombuffer'] = Constructor(
+    _build_from_buffer
+  )
+  # dill until 0.3.4 refers to the module written in C.
+  for _module in (f'{_core}.multiarray', f'{_core}._multiarray_umath'):
+    CONSTRUCTORS[_module, '_reconstruct'] = _RECONSTRUCT
+    CONSTRUCTORS[_module, 'scalar'] = Constructor(_build_scalar)

@@ -4,7 +4,7 @@ The published F0-F6 files are pickles, and Python's own unpickler calls any
 function that a file refers to. This one interprets the pickle opcodes but
 cannot import anything. It builds numbers, strings, lists, tuples, dicts and
 NumPy arrays, and refuses all else, with the name of what was requested. Its
-memory and time are bounded by the size of the file.
+memory and time are bounded by the size of the file (`pickle_values.Budget`).
 
 The stack and the memo can hold any value that a pickle can build, hence the
 type `object`.
@@ -18,11 +18,10 @@ import struct
 from collections.abc import Callable
 from typing import IO, Any, NoReturn, cast
 
-from nfnets import errors
-from nfnets.weights import pickle_types
+from nfnets import errors, files
+from nfnets.weights import pickle_types, pickle_values
 
 _MARK = object()
-_MAX_DEPTH = 64
 
 # Opcodes that push the value stored after them.
 _CONSTANTS = frozenset(
@@ -33,6 +32,13 @@ _CONSTANTS = frozenset(
 """.split()
 )
 _LITERALS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
+# Opcodes that create an object of Python, or an entry of the memo.
+_CREATING = frozenset(
+  """
+  EMPTY_LIST EMPTY_DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3 DICT REDUCE
+  MEMOIZE PUT BINPUT LONG_BINPUT
+""".split()
+)
 _IGNORED = frozenset(('PROTO', 'FRAME'))
 
 
@@ -61,12 +67,14 @@ def load(path: str | os.PathLike[str]) -> object:
   """
   path = pathlib.Path(path)
   try:
-    with open(path, 'rb') as file:
+    with files.open_regular(path) as file:
       if not os.fstat(file.fileno()).st_size:
         raise errors.UserError(f'{path}: the file is empty; download it again')
       # Unlike read(n), a map never allocates the n of a damaged length.
       with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return _resolve(_Unpickler().run(view), 0, {})
+        budget = pickle_values.Budget(len(view))
+        built = _Unpickler(budget).run(view)
+        return _as_plain(built, budget)
   except _Refused as error:
     raise errors.UserError(
       f'{path}: refused, nothing was executed: the file requests {error}; '
@@ -85,7 +93,8 @@ def load(path: str | os.PathLike[str]) -> object:
 class _Unpickler:
   """A stack machine for pickle opcodes that cannot import or call."""
 
-  def __init__(self) -> None:
+  def __init__(self, budget: pickle_values.Budget) -> None:
+    self._budget = budget
     self._stack: list[object] = []
     self._memo: dict[int, object] = {}
     # Each action takes the opcode's argument: an int, a str or None.
@@ -138,6 +147,8 @@ class _Unpickler:
     return _malformed('it does not end')
 
   def _step(self, name: str, value: object) -> None:
+    if name in _CREATING:
+      self._budget.spend(pickle_values.OBJECT_COST)
     if name in _CONSTANTS:
       self._stack.append(_LITERALS.get(name, value))
     elif name in self._actions:
@@ -206,10 +217,7 @@ class _Unpickler:
     self._find(module, name)
 
   def _find(self, module: str, name: str) -> None:
-    constructor = pickle_types.CONSTRUCTORS.get((module, name))
-    if constructor is None:
-      raise _Refused(f'{f"{module}.{name}"!r:.100}')
-    self._stack.append(constructor)
+    self._stack.append(pickle_types.find(module, name))
 
   def _reduce(self) -> None:
     constructor, arguments = self._pop_many(2)
@@ -217,7 +225,9 @@ class _Unpickler:
       _malformed('it calls something other than a constructor')
     if not isinstance(arguments, tuple):
       _malformed('it calls a constructor without a tuple of arguments')
-    self._stack.append(constructor.build(*arguments))
+    value = constructor.build(*arguments)
+    self._budget.spend(pickle_values.size(value))
+    self._stack.append(value)
 
   def _build(self) -> None:
     (state,) = self._pop_many(1)
@@ -225,6 +235,7 @@ class _Unpickler:
     if not isinstance(target, pickle_types.Unfinished):
       raise _Refused(f'setting the state of a {type(target).__name__}')
     target.set_state(state)
+    self._budget.spend(pickle_values.size(target))
 
 
 def _as_dict(values: list[object]) -> dict[object, object]:
@@ -237,32 +248,15 @@ def _as_dict(values: list[object]) -> dict[object, object]:
   return dict(zip(keys, values[1::2], strict=True))
 
 
-def _resolve(value: object, depth: int, done: dict[int, object]) -> object:
-  """Replaces unfinished objects by their values; shared ones stay shared."""
-  if depth > _MAX_DEPTH:
-    _malformed(f'it is nested deeper than {_MAX_DEPTH}, or contains itself')
-  if isinstance(value, pickle_types.Unfinished):
-    return _finished(value)
-  if isinstance(value, pickle_types.Constructor):
-    raise _Refused('a constructor as a value')
-  if not isinstance(value, dict | list | tuple):
-    return value
-  if id(value) not in done:
-    if isinstance(value, dict):
-      done[id(value)] = {
-        key: _resolve(item, depth + 1, done) for key, item in value.items()
-      }
-    else:
-      items = [_resolve(item, depth + 1, done) for item in value]
-      done[id(value)] = type(value)(items)
-  return done[id(value)]
-
-
-def _finished(value: pickle_types.Unfinished) -> object:
+def _as_plain(value: object, budget: pickle_values.Budget) -> object:
   try:
-    return value.finish()
+    return pickle_values.resolve(value, budget)
+  except pickle_types.Forbidden as error:
+    raise _Refused(str(error)) from None
   except (ValueError, TypeError) as error:
     return _malformed(str(error)[:120])
+  except MemoryError:
+    return _malformed('its values do not fit in memory')
 
 
 def _malformed(reason: str) -> NoReturn:

@@ -180,3 +180,23 @@ def test_eval_crop_decodes_files():
   np.testing.assert_array_equal(decoded, evaluate(image, 32, 'deepmind'))
   with pytest.raises(images.DecodeError, match='empty file'):
     evaluate(b'', 32, 'deepmind')
+
+
+def test_long_image_that_resizes_to_too_many_pixels_is_refused():
+  data = pictures.encode(np.zeros((1, 60_000, 3), np.uint8), '.png')
+  out = np.empty((224, 224, 3), np.uint8)
+  with pytest.raises(images.DecodeError, match='14880000 x 248 pixels, more'):
+    crops.eval_crop(data, out, 'timm', 0.9, 'center')
+
+
+def test_crops_pass_the_limit_of_pixels_on():
+  data = pictures.encode(pictures.photograph())
+  out = np.empty((8, 8, 3), np.uint8)
+  draws = np.zeros(crops.DRAWS_PER_CROP)
+  for scaled in (False, True):
+    with pytest.raises(images.DecodeError, match='max_pixels=100'):
+      crops.random_resized_crop(
+        data, draws, out, scaled_decoding=scaled, max_pixels=100
+      )
+  with pytest.raises(images.DecodeError, match='max_pixels=100'):
+    crops.eval_crop(data, out, 'deepmind', 0.9, 'squash', max_pixels=100)

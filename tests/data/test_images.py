@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nfnets.data import images
-from tests.data import pictures
+from tests.data import pictures, test_image_size
 
 
 def pil_bytes(image, kind, **options):
@@ -184,3 +184,32 @@ def test_jpeg_round_trip_keeps_the_channel_order():
   assert difference.mean() < 4
   swapped = np.abs(decoded[..., ::-1].astype(int) - image.astype(int))
   assert swapped.mean() > 2 * difference.mean()
+
+
+@pytest.mark.parametrize('kind', test_image_size.CLAIMS)
+def test_too_many_pixels_are_not_decoded(kind, monkeypatch):
+  def imdecode(*_):
+    raise AssertionError('decoded')
+
+  monkeypatch.setattr(cv2, 'imdecode', imdecode)
+  match = '30000 x 31000 pixels, more than max_pixels=100000000'
+  with pytest.raises(images.DecodeError, match=match):
+    images.decode(test_image_size.CLAIMS[kind])
+
+
+@pytest.mark.parametrize('ending', ['.jpg', '.png', '.tiff'])
+def test_limit_of_pixels_is_inclusive(ending):
+  data = pictures.encode(pictures.photograph(), ending)
+  assert images.decode(data, max_pixels=96 * 128).shape == (96, 128, 3)
+  with pytest.raises(images.DecodeError, match='128 x 96 pixels'):
+    images.decode(data, max_pixels=96 * 128 - 1)
+
+
+def test_image_that_does_not_fit_in_memory(monkeypatch):
+  def imdecode(*_):
+    raise MemoryError
+
+  monkeypatch.setattr(cv2, 'imdecode', imdecode)
+  data = pictures.encode(pictures.photograph())
+  with pytest.raises(images.DecodeError, match='pixels do not fit in memory'):
+    images.decode(data)

@@ -1,3 +1,4 @@
+import os
 import pickle
 import struct
 
@@ -120,3 +121,10 @@ def test_indexing_reads_only_headers(tmp_path):
 
 def test_no_files():
   assert np.array_equal(tfrecord.RecordFiles([]).counts, [])
+
+
+def test_only_regular_files_are_opened(tmp_path):
+  path = tmp_path / 'x.tfrecord'
+  os.mkfifo(path)
+  with pytest.raises(errors.UserError, match='cannot be read: not a regular'):
+    tfrecord.RecordFiles([path])

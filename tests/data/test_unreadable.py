@@ -2,14 +2,16 @@ import io
 import logging
 import os
 import pathlib
+import socket
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as pil_image
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.data import images, pipeline, positions, sources
-from tests.data import pictures
+from tests.data import pictures, test_image_size
 
 
 @pytest.fixture
@@ -223,3 +225,75 @@ def test_two_thousand_images_with_twenty_damaged(tmp_path):
 
 def load_split(root, split):
   return sources.load_source(f'folder:{root}', split)
+
+
+def _place(kind, path):
+  """Puts what is not a regular file, or too large a one, at a path."""
+  if kind == 'pipe':
+    os.mkfifo(path)
+  elif kind == 'socket':
+    with socket.socket(socket.AF_UNIX) as server:
+      server.bind(str(path))
+  elif kind == 'device':
+    path.symlink_to('/dev/zero')
+  else:
+    path.write_bytes(test_image_size.CLAIMS[kind])
+
+
+@pytest.mark.parametrize(
+  'kind', ['pipe', 'socket', 'device', 'jpeg', 'png', 'gif']
+)
+def test_hostile_files_are_unreadable(tmp_path, kind):
+  paths = pictures.write_class_folders(tmp_path, range(20))
+  paths[0].unlink()
+  _place(kind, paths[0])
+  reason = 'not a regular file'
+  if kind in test_image_size.CLAIMS:
+    reason = '30000 x 31000 pixels, more than max_pixels=100000000'
+  batches = train(load(tmp_path))
+  assert batches[0]['mask'].all()
+  assert batches.unreadable == {str(paths[0]): reason}
+  with pytest.raises(errors.UserError, match=reason):
+    train(load(tmp_path), strict=True)[0]
+
+
+def test_limit_of_pixels_of_training_and_evaluation(tmp_path):
+  pictures.write_class_folders(tmp_path, range(20))
+  image = pictures.encode(np.zeros((33, 32, 3), np.uint8), '.png')
+  (tmp_path / '0' / 'large.png').write_bytes(image)
+  source = load(tmp_path)
+  reading = pipeline.Reading(max_unreadable_share=0.5, max_pixels=32 * 32)
+  training = train(source, batch_size=21, max_pixels=32 * 32)
+  evaluation = pipeline.eval_batches(
+    source, batch_size=21, image_size=8, reading=reading
+  )
+  assert training[0]['mask'].sum() == 21
+  assert evaluation[0]['mask'].sum() == 20
+  large = {str(tmp_path / '0' / 'large.png')}
+  assert training.unreadable.keys() == evaluation.unreadable.keys() == large
+
+
+@pytest.mark.parametrize('where', ['read', 'resize'])
+def test_image_that_does_not_fit_in_memory(tmp_path, monkeypatch, where):
+  paths = pictures.write_class_folders(tmp_path, range(20))
+  source = load(tmp_path)
+  calls = []
+
+  def fail_once(original):
+    def function(*arguments, **options):
+      calls.append(arguments)
+      if len(calls) == 1:
+        raise MemoryError
+      return original(*arguments, **options)
+
+    return function
+
+  if where == 'read':
+    function = fail_once(files.open_regular)
+    monkeypatch.setattr(files, 'open_regular', function)
+  else:
+    monkeypatch.setattr(cv2, 'resize', fail_once(cv2.resize))
+  batches = train(source, num_threads=1)
+  assert batches[0]['mask'].all()
+  assert list(batches.unreadable.values()) == ['does not fit in memory']
+  assert batches.unreadable.keys() <= set(map(str, paths))

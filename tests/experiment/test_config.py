@@ -30,6 +30,7 @@ def test_base_passes_the_checks():
     ('data.area_range', (0.5, 0.1)),
     ('train.sam_share', 0.0),
     ('checkpoint.keep', 0),
+    ('data.max_pixels', 0),
   ],
 )
 def test_an_error_contains_key_and_value(key, value):
@@ -53,6 +54,16 @@ def test_differences_leave_out_what_does_not_affect_training():
   assert config_lib.differences(
     config_lib.flatten(old), config_lib.flatten(new)
   ) == ['optimizer.learning_rate: 0.1 -> 0.2']
+
+
+def test_a_setting_that_an_earlier_version_lacked_counts_as_the_default():
+  new = config_lib.flatten(config_lib.base())
+  old = {key: value for key, value in new.items() if key != 'data.max_pixels'}
+  assert config_lib.differences(old, new) == []
+  new['data.max_pixels'] = 1000
+  assert config_lib.differences(old, new) == [
+    'data.max_pixels: 100000000 -> 1000'
+  ]
 
 
 def test_changing_one_setting_changes_no_other():

@@ -84,9 +84,14 @@ def test_reading_settings_reach_the_pipeline(config, reading):
   config.data.num_workers = 3
   config.data.strict = True
   config.data.max_unreadable_share = 0.25
+  config.data.max_pixels = 1000
   inputs.train_batches(config, None, build.make_model(config, 10), 1)
   assert reading[0]['reading'] == pipeline.Reading(
-    num_threads=None, num_workers=3, strict=True, max_unreadable_share=0.25
+    num_threads=None,
+    num_workers=3,
+    strict=True,
+    max_unreadable_share=0.25,
+    max_pixels=1000,
   )
 
 

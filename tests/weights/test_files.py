@@ -1,6 +1,8 @@
 """Files of tensors: recognized by content, complete or refused."""
 
 import json
+import os
+import socket
 import struct
 
 import numpy as np
@@ -9,7 +11,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors
-from nfnets.weights import files
+from nfnets.weights import files, safe_pickle
 
 _TENSORS = {
   'c': np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -106,3 +108,19 @@ def test_files_of_others_are_not_verified(tmp_path):
   path = tmp_path / 'file'
   safetensors_numpy.save_file({'a': np.ones(2)}, path)
   assert not files.read_safetensors(path).verified
+
+
+@pytest.mark.parametrize('what', ['pipe', 'socket', 'device'])
+def test_only_regular_files_are_opened(tmp_path, what):
+  path = tmp_path / 'weights'
+  if what == 'pipe':
+    os.mkfifo(path)
+  elif what == 'socket':
+    with socket.socket(socket.AF_UNIX) as server:
+      server.bind(str(path))
+  else:
+    path.symlink_to(os.devnull)
+  with pytest.raises(errors.UserError, match='not a regular file'):
+    files.kind(path)
+  with pytest.raises(errors.UserError, match='not a regular file'):
+    safe_pickle.load(path)

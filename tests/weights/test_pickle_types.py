@@ -71,7 +71,7 @@ def test_device_array_of_jax():
   arguments = (_NDARRAY, (0,), b'b')
   found = device_array.build(_RECONSTRUCT, arguments, state, {}).finish()
   np.testing.assert_array_equal(found, [1, 1])
-  with pytest.raises(ValueError, match='not built from an array'):
+  with pytest.raises(ValueError, match='not built by _reconstruct'):
     device_array.build(print, arguments, state, {})
 
 
