@@ -16,6 +16,7 @@ COVERED_BY = {
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
+  'experiment/test_faults.py': 'runs that meet a fault',
   'experiment/test_processes.py': 'runs of several processes',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
@@ -31,6 +32,7 @@ OTHERS = {
   'training/test_f0.py': 'train steps of F0 itself',
   'training/test_kill.py': 'runs that are killed and resumed',
   'training/test_old_checkpoint.py': 'a checkpoint of an earlier version',
+  'training/test_skipping.py': 'runs that skip steps that are not finite',
   'weights/test_dill.py': 'files that dill wrote',
 }
 
