@@ -163,7 +163,6 @@ def test_twenty_steps_train_the_same_network_on_any_number_of_devices():
     tiny.assert_trees_close(train(*split), expected, helpers.RTOL_REDUCTION)
 
 
-# Two runs of the program.
 @pytest.mark.slow
 def test_the_program_trains_the_same_network_on_any_number_of_devices(tmp_path):
   settings = {
