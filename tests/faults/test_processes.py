@@ -11,7 +11,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_processes_end_together(tmp_path):
-  ends = [runs.finish(p) for p in runs.start_several(tmp_path, (), ()])
+  processes = runs.start_several(tmp_path, (), ())
+  ends = [runs.finish(process) for process in processes]
   for end in ends:
     runs.succeed(end)
     assert 'Traceback' not in end.err
@@ -51,8 +52,9 @@ def test_one_of_two_dies_or_hangs(tmp_path, victim, number):
 
 
 def test_processes_with_different_settings(tmp_path):
-  ends = [runs.finish(p) for p in runs.start_several(tmp_path, (), ('--config.optimizer.momentum=0.8',)]
-  )
+  other = '--config.optimizer.momentum=0.8'
+  processes = runs.start_several(tmp_path, (), (other,))
+  ends = [runs.finish(process) for process in processes]
   for end in ends:
     runs.assert_one_line(end, 'the config of process [1] differs')
   assert not list(tmp_path.iterdir())
