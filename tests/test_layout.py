@@ -16,7 +16,6 @@ COVERED_BY = {
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
-  'experiment/test_faults.py': 'runs that meet a fault',
   'experiment/test_processes.py': 'runs of several processes',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
