@@ -101,7 +101,9 @@ def make_model(
   try:
     return models.create_model(settings.name, num_classes, **given)
   except errors.UserError as error:
-    raise errors.UserError(f'config.model: {error}') from error
+    known = settings.name in models.list_models()
+    where = 'config.model' if known else 'config.model.name'
+    raise errors.UserError(f'{where}: {error}') from error
 
 
 def make_training_model(
