@@ -6,19 +6,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from nfnets import errors, models, weights
-from nfnets.experiment import build, checks, fitting, inputs, steps
+from nfnets import models, weights
+from nfnets.experiment import build, checks, fitting, inputs, resume, steps
 from nfnets.experiment import config as config_lib
 from nfnets.models import registry
-from nfnets.training import checkpoint, checkpoint_files, devices, manifest
+from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
-
-# Settings of the model that do not matter to trained weights in evaluation.
-_UNUSED = frozenset(
-  f'model.{key}'
-  for key in ('drop_rate', 'stochdepth_rate', 'skip_gain_init', 'remat')
-)
 
 
 def evaluate(
@@ -86,59 +80,15 @@ def _from_checkpoint(
     UserError: there is no checkpoint, or it is of another network.
   """
   saved = checkpoint.read_weights(checkpoints, ema=False)
-  _check_network(config, checkpoints, model, saved)
+  resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
   names = {'': f'weights of step {saved.step}'}
   run = saved.config or config_lib.flatten(config)
-  if run['train.ema_decay']:
+  if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
     names['ema_'] = f'averaged weights of step {saved.step}'
   return state, names
-
-
-def _check_network(
-  config: ml_collections.ConfigDict,
-  checkpoints: pathlib.Path,
-  model: models.Model,
-  saved: checkpoint_files.Weights,
-) -> None:
-  """Checks that a checkpoint's weights are those of the model.
-
-  Raises:
-    UserError: they are not; with the settings or the first array that differ.
-  """
-  remedy = (
-    'omit --config to evaluate with the settings of the run, or choose the'
-    ' --workdir of another'
-  )
-  ours = config_lib.flatten(config)
-  theirs = config_lib.flatten(config_lib.base()) | (saved.config or ours)
-  wrong = [
-    f'{name}: {theirs[name]!r} -> {value!r}'
-    for name, value in ours.items()
-    if name.startswith('model.') and name not in _UNUSED
-    if theirs[name] != value
-  ]
-  if wrong:
-    raise errors.UserError(
-      f'{checkpoints.parent} has a run with other settings'
-      f' ({"; ".join(wrong)}): {remedy}'
-    )
-  size = inputs.image_size(config, model)
-  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-  wanted, found = (
-    {name: x.shape for name, x in manifest.flatten(tree).items()}
-    for tree in (shapes, (saved.params, saved.state))
-  )
-  for name in sorted(wanted.keys() | found.keys()):
-    there, here = found.get(name), wanted.get(name)
-    if there != here:
-      raise errors.UserError(
-        f'{checkpoints.parent} has a run with another network or number of'
-        f' classes ({name} has shape {there}, but {here} here): {remedy}'
-      )
 
 
 def _without_optimizer(

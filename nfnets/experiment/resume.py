@@ -1,4 +1,4 @@
-"""Whether the run in a workdir may continue with the settings of this one."""
+"""Whether settings fit the run in a workdir, to continue or to evaluate it."""
 
 import contextlib
 import hashlib
@@ -7,15 +7,22 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
-from nfnets import errors, files
-from nfnets.experiment import checks
+from nfnets import errors, files, models
+from nfnets.experiment import checks, inputs
 from nfnets.experiment import config as config_lib
-from nfnets.training import devices
+from nfnets.training import checkpoint_files, devices, manifest
 from nfnets.training import workdir as workdir_lib
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
+# Settings of the model that do not matter to trained weights in evaluation.
+_UNUSED = frozenset(
+  f'model.{key}'
+  for key in ('drop_rate', 'stochdepth_rate', 'skip_gain_init', 'remat')
+)
 
 
 @contextlib.contextmanager
@@ -145,3 +152,52 @@ def describe_longer(before: int, total: int, start: int) -> str:
     f' learning rate follows the schedule of {total} steps, so the result'
     ' differs from that of a run which had this length from the start'
   )
+
+
+def check_network(
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  saved: checkpoint_files.Weights,
+  workdir: pathlib.Path,
+) -> None:
+  """Checks that the weights of a checkpoint are those of a model.
+
+  Args:
+    config: the settings.
+    model: the model built from them.
+    saved: the weights.
+    workdir: where they are from.
+
+  Raises:
+    UserError: they are not; with the settings or the first array that differ.
+  """
+  remedy = (
+    'omit --config to evaluate with the settings of the run, or choose the'
+    ' --workdir of another'
+  )
+  ours = config_lib.flatten(config)
+  theirs = config_lib.flatten(config_lib.base()) | (saved.config or ours)
+  wrong = [
+    f'{name}: {theirs[name]!r} -> {value!r}'
+    for name, value in ours.items()
+    if name.startswith('model.') and name not in _UNUSED
+    if theirs[name] != value
+  ]
+  if wrong:
+    raise errors.UserError(
+      f'{workdir} has a run with other settings ({"; ".join(wrong)}): {remedy}'
+    )
+  size = inputs.image_size(config, model)
+  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  wanted, found = (
+    {name: x.shape for name, x in manifest.flatten(tree).items()}
+    for tree in (shapes, (saved.params, saved.state))
+  )
+  for name in sorted(wanted.keys() | found.keys()):
+    there, here = found.get(name), wanted.get(name)
+    if there != here:
+      raise errors.UserError(
+        f'{workdir} has a run with another network or number of'
+        f' classes ({name} has shape {there}, but {here} here): {remedy}'
+      )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.experiment import inputs, steps, train
+from nfnets.experiment import ahead, evaluate, inputs, steps, train
 from nfnets.training import checkpoint, loop
 from tests.experiment import tiny
 
@@ -18,6 +18,16 @@ from tests.experiment import tiny
 @pytest.fixture
 def config():
   return tiny.make_config(32)
+
+
+@pytest.mark.parametrize(
+  'run', [train.train, ahead.report, lambda *x: evaluate.evaluate(*x, None)]
+)
+def test_settings_of_a_caller_are_checked(config, tmp_path, run):
+  config.train.ema_start = 1
+  with pytest.raises(errors.UserError, match='unknown setting train.ema_start'):
+    run(config, tmp_path)
+  assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
