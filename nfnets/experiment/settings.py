@@ -121,6 +121,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   'train.sam_rho': kinds.number(0.0),
   # Fraction of the batch that SAM's ascent sees.
   'train.sam_share': kinds.number(0.2, above=0, most=1),
+  # Steps in a row that are skipped if they are not finite; 0: stop.
+  'train.skip_nonfinite': kinds.integer(0),
   #
   # Interval between evaluations; steps, if not 0, replace epochs.
   'eval.every_epochs': kinds.number(1.0, above=0),
