@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from nfnets import models, weights
-from nfnets.experiment import build, fitting, inputs, steps
+from nfnets.experiment import build, checks, fitting, inputs, resume, steps
+from nfnets.experiment import config as config_lib
 from nfnets.models import registry
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
@@ -33,6 +34,7 @@ def evaluate(
     UserError: there is nothing to evaluate, or it does not fit the model or
       the data set.
   """
+  checks.check(config)
   source = inputs.load_source(config, 'eval')
   model = build.make_model(config, source.num_classes)
   eval_step = steps.make_eval_step(model)
@@ -40,7 +42,7 @@ def evaluate(
   state, names = (
     _from_file(weights_file, model)
     if weights_file
-    else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
+    else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS, model)
   )
   fitting.check_evaluation(config, model, eval_step, len(source))
   remedy = fitting.less_evaluation(config, len(source), jax.device_count())
@@ -66,16 +68,23 @@ def _from_file(
 
 
 def _from_checkpoint(
-  config: ml_collections.ConfigDict, checkpoints: pathlib.Path
+  config: ml_collections.ConfigDict,
+  checkpoints: pathlib.Path,
+  model: models.Model,
 ) -> tuple[state_lib.TrainState, dict[str, str]]:
   """Returns the weights and, if the run averages them, the average.
 
   As in `_from_file`, with the names to print.
+
+  Raises:
+    UserError: there is no checkpoint, or it is of another network.
   """
   saved = checkpoint.read_weights(checkpoints, ema=False)
+  resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
   names = {'': f'weights of step {saved.step}'}
-  if config.train.ema_decay:
+  run = saved.config or config_lib.flatten(config)
+  if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
     names['ema_'] = f'averaged weights of step {saved.step}'
