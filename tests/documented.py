@@ -81,6 +81,7 @@ NOT_RUN = {
   './run.sh test': 'runs this suite',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
+  'pytest -m slow tests/faults': 'runs slow tests',
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
   'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'
