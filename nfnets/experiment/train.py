@@ -14,10 +14,10 @@ import ml_collections
 from nfnets import errors, files, weights
 from nfnets.analysis import macs
 from nfnets.data import source as source_lib
-from nfnets.experiment import build, fitting, inputs
+from nfnets.experiment import build, classes, fitting, inputs
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import checkpoint, devices, loop, manifest, reporting
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
 
@@ -45,7 +45,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   steps = steps_lib.make_steps(config, source.num_classes, schedule)
   with contextlib.ExitStack() as stack:
     stack.enter_context(_claimed(config, workdir))
-    checkpointer = stack.enter_context(_checkpointer(config, workdir))
+    dataset = classes.describe(source, eval_source)
+    checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
     stack.enter_context(
       fitting.explained(
         f'{fitting.less_training(config)}; for an evaluation, reduce'
@@ -111,13 +112,16 @@ def _digest_code(folder: pathlib.Path = _PACKAGE) -> str:
 
 
 def _checkpointer(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  dataset: manifest.Dataset,
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
       workdir / workdir_lib.CHECKPOINTS,
       keep=config.checkpoint.keep,
       config=config_lib.flatten(config),
+      dataset=dataset,
     )
   )
 

@@ -70,7 +70,8 @@ def train(
     reporter: opened with `start_step` equal to `state.step`.
     total_steps: number of steps of the whole run.
     log_every: steps between two lines of training metrics.
-    eval_every: steps between two evaluations. The last step is evaluated too.
+    eval_every: steps between two evaluations. The last step is evaluated too,
+      instead of any step less than half as many steps before it.
     checkpoint_every: steps between two checkpoints. The last step is saved
       too. Only a checkpoint at an evaluated step can become the best.
     metrics: the metrics of the restored checkpoint.
@@ -79,8 +80,8 @@ def train(
     The final state, and how training ended.
 
   Raises:
-    DivergedError: a loss or gradient was not finite. Nothing from that step on
-      is saved.
+    DivergedError: a loss or gradient was not finite. Its metrics are reported,
+      but nothing from that step on is saved.
     UserError: a checkpoint could not be written, or the devices' states
       differ.
   """
@@ -94,7 +95,7 @@ def train(
   ):
     stream = devices.ahead(source)
     while not interruption.poll():
-      if _due(step, eval_every, total_steps) and not metrics:
+      if _due_to_evaluate(step, eval_every, total_steps) and not metrics:
         watch.drain()
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
         if interruption.stopping:  # evaluated when the run resumes
@@ -117,6 +118,15 @@ def train(
 
 def _due(step: int, every: int, total_steps: int) -> bool:
   return step == total_steps or (step > 0 and step % every == 0)
+
+
+def _due_to_evaluate(step: int, every: int, total_steps: int) -> bool:
+  """Returns whether to evaluate, but not twice in a row at the end.
+
+  Rounded to steps, five epochs can end a few steps before the run does.
+  """
+  near_end = 0 < 2 * (total_steps - step) < every
+  return _due(step, every, total_steps) and not near_end
 
 
 def _evaluate(
@@ -153,6 +163,7 @@ class _Watch:
     self._log_every = log_every
     self._checkpointer = checkpointer
     self._pending: collections.deque[_Pending] = collections.deque()
+    self._unreported: dict[str, float] = {}
 
   def push(self, step: int, scalars: step_lib.Scalars) -> None:
     self._pending.append((step, scalars))
@@ -167,7 +178,12 @@ class _Watch:
       )
 
   def _read(self, step: int, scalars: dict[str, float]) -> None:
-    if not scalars.pop('finite'):
+    finite = scalars.pop('finite')
+    named = {f'train/{name}': value for name, value in scalars.items()}
+    if not finite:
+      if self._unreported:
+        self._reporter.write(step - 1, self._unreported)
+      self._reporter.write(step, named)
       last = self._checkpointer.latest_step
       raise DivergedError(
         f'loss {scalars["loss"]:g}, gradient norm {scalars["grad_norm"]:g} at '
@@ -175,10 +191,20 @@ class _Watch:
         f'checkpoint: {"none" if last is None else f"step {last}"}). Lower '
         'the learning rate, clip more, or train in float32'
       )
-    self._reporter.progress(step, scalars['loss'])
+    self._reporter.progress(step, scalars['loss'], self._last_finished())
+    self._unreported = named
     if step % self._log_every == 0:
-      named = {f'train/{name}': value for name, value in scalars.items()}
       self._reporter.write(step, named | self._reporter.speed())
+      self._unreported = {}
+
+  def _last_finished(self) -> int:
+    """Returns the last pending step that is finished, 0 if none is."""
+    last = 0
+    for step, scalars in self._pending:
+      if not scalars['loss'].is_ready():
+        break
+      last = step
+    return last
 
 
 class _Saver:

@@ -1,6 +1,7 @@
 """Loads weights files and checks that they fit the model."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ class Loaded(NamedTuple):
   state: registry.State
   class_names: tuple[str, ...]  # one per class
   eval_preset: str  # for test images, see `data.crops.eval_crop`
+  images: Mapping[str, int] = {}  # see `save`
 
 
 def load(
@@ -91,8 +93,27 @@ def load_for(
     UserError: see `load`; also if the file stores options that differ from the
       model's configuration.
   """
+  source = sources.read(path, model.config.name)
+  return unpack(source, model, reset_head)
+
+
+def unpack(
+  source: sources.Source, model: models.Model, reset_head: bool = False
+) -> tuple[registry.Params, registry.State]:
+  """Does what `load_for` does, for a file that was read.
+
+  Args:
+    source: the contents of the file.
+    model: see `load_for`.
+    reset_head: see `load_for`.
+
+  Returns:
+    See `load_for`.
+
+  Raises:
+    UserError: see `load_for`.
+  """
   name = model.config.name
-  source = sources.read(path, name)
   _check_name(source, name, tree.options(model.config))
   agreement.check_config(source, model.config)
   params, state = fit(source, model, reset_head)
@@ -139,6 +160,7 @@ def load_model(
     tree.unflatten(state),
     class_names.resolve(model.config.num_classes, source.class_names),
     source.eval_preset or catalogue.eval_preset(model.config),
+    source.images,
   )
 
 
