@@ -31,6 +31,7 @@ OTHERS = {
   'training/test_f0.py': 'train steps of F0 itself',
   'training/test_kill.py': 'runs that are killed and resumed',
   'training/test_old_checkpoint.py': 'a checkpoint of an earlier version',
+  'training/test_skipping.py': 'runs that skip steps that are not finite',
   'weights/test_dill.py': 'files that dill wrote',
 }
 

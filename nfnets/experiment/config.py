@@ -133,6 +133,7 @@ def _train() -> dict[str, Any]:
     'accumulation': 1,  # micro-batches per step
     'sam_rho': 0.0,  # radius of sharpness-aware minimization; 0: off
     'sam_share': 0.2,  # fraction of the batch that SAM's ascent sees
+    'skip_nonfinite': 0,  # steps in a row to skip if not finite; 0: stop
   }
 
 
@@ -173,6 +174,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
   'train.epochs',
+  'train.skip_nonfinite',
   'optimizer.warmup_epochs',
   'optimizer.weight_decay',
   'optimizer.learning_rate',

@@ -73,6 +73,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
       log_every=config.log.every_steps,
       eval_every=length.eval_every,
       checkpoint_every=length.checkpoint_every,
+      skip_nonfinite=config.train.skip_nonfinite,
       metrics=metrics,
     )
     reporter.message(_ending(outcome, workdir))
@@ -228,6 +229,7 @@ def _start_state(
     net_state,
     steps.optimizer,
     ema=bool(config.train.ema_decay),
+    skips=bool(config.train.skip_nonfinite),
   )
   return create, 0, {}
 
