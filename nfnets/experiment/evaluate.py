@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import ml_collections
 
 from nfnets import errors
-from nfnets.experiment import build, classes, fitting, inputs, steps
+from nfnets.experiment import (
+  build,
+  checks,
+  classes,
+  fitting,
+  inputs,
+  resume,
+  steps,
+)
+from nfnets.experiment import config as config_lib
 from nfnets.models import registry
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
@@ -51,6 +60,7 @@ def evaluate(
     UserError: there is nothing to evaluate, or it does not fit the model or
       the data set.
   """
+  checks.check(config)
   source = inputs.load_source(config, 'eval')
   network = (
     _from_file(config, weights_file)
@@ -112,15 +122,22 @@ def _from_file(
 def _from_checkpoint(
   config: ml_collections.ConfigDict, checkpoints: pathlib.Path
 ) -> _Network:
-  """Reads the latest checkpoint of a run."""
+  """Reads the weights of a run's latest checkpoint, and their average if kept.
+
+  Raises:
+    UserError: there is no checkpoint, or it is of another network.
+  """
   saved = checkpoint.read_weights(checkpoints, ema=False)
   known = class_names.resolve(
     tree.num_classes(tree.flatten(saved.params)),
     tuple(saved.dataset['class_names']) if saved.dataset else (),
   )
+  model = build.make_model(config, len(known))
+  resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
   names = {'': f'weights of step {saved.step}'}
-  if config.train.ema_decay:
+  run = saved.config or config_lib.flatten(config)
+  if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
     names['ema_'] = f'averaged weights of step {saved.step}'

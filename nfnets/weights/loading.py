@@ -1,7 +1,6 @@
 """Loads weights files and checks that they fit the model."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ class Loaded(NamedTuple):
   state: registry.State
   class_names: tuple[str, ...]  # one per class
   eval_preset: str  # for test images, see `data.crops.eval_crop`
-  images: Mapping[str, int] = {}  # see `save`
+  images: dict[str, int] = {}  # see `save`
 
 
 def load(
@@ -37,7 +36,7 @@ def load(
   file is executed: pickles are read by a restricted unpickler that can only
   build arrays. The arrays must have exactly the model's names and shapes.
 
-  For example, to load DeepMind's NFNet-F0:
+  To load DeepMind's NFNet-F0:
 
     model = nfnets.create_model('nfnet_f0')
     params, state = nfnets.load('F0_haiku.npz', 'nfnet_f0')
@@ -105,8 +104,8 @@ def unpack(
 
   Args:
     source: the contents of the file.
-    model: see `load_for`.
-    reset_head: see `load_for`.
+    model: the model.
+    reset_head: as in `load_for`.
   """
   name = model.config.name
   _check_name(source, name, tree.options(model.config))
