@@ -169,7 +169,7 @@ def test_settings_that_do_not_matter_in_evaluation_may_differ(
   config.model.update({'drop_rate': 0.5, 'remat': True})
   config.train.ema_decay = 0.0
   config.train.epochs = 7.0
-  _, names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints', model)
+  names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints').names
   # The run keeps an average, though these settings do not.
   assert names == {
     '': 'weights of step 7',
