@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from nfnets.data import sources
 from nfnets.experiment import settings
 
 # Settings that may change when a run is resumed: they do not affect training.
@@ -91,6 +92,8 @@ def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
   """Lists the changed settings that prevent a run from being resumed.
 
+  A folder may have moved: a checkpoint knows its classes and images.
+
   Args:
     old: the flattened settings that the run was started with. A setting that
       its version did not have counts as the default.
@@ -99,11 +102,14 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
   Returns:
     One 'key: old -> new' per setting.
   """
+  old = flatten(base()) | old
 
   def resumable(key: str) -> bool:
+    if key == 'dataset':
+      prefix = sources.FOLDER_PREFIX
+      return old[key].startswith(prefix) and new[key].startswith(prefix)
     return any(key == k or key.startswith(k + '.') for k in RESUMABLE)
 
-  old = flatten(base()) | old
   return [
     f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
     for key in sorted(old.keys() | new.keys())

@@ -11,10 +11,10 @@ import ml_collections
 from nfnets import errors, weights
 from nfnets.analysis import macs
 from nfnets.data import source as source_lib
-from nfnets.experiment import build, checks, fitting, inputs, resume
+from nfnets.experiment import build, checks, classes, fitting, inputs, resume
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import checkpoint, devices, loop, manifest, reporting
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
 
@@ -41,7 +41,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   steps = steps_lib.make_steps(config, source.num_classes, schedule)
   with contextlib.ExitStack() as stack:
     before = stack.enter_context(resume.claimed(config, workdir, len(source)))
-    checkpointer = stack.enter_context(_checkpointer(config, workdir))
+    dataset = classes.describe(source, eval_source)
+    checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
     stack.enter_context(_explained(config, checkpointer))
     create, start, metrics = _start_state(steps, checkpointer)
     memory = fitting.check_training(steps, len(eval_source))
@@ -73,13 +74,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 
 
 def _checkpointer(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  dataset: manifest.Dataset,
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
       workdir / workdir_lib.CHECKPOINTS,
       keep=config.checkpoint.keep,
       config=config_lib.flatten(config),
+      dataset=dataset,
     )
   )
 

@@ -74,7 +74,8 @@ def train(
     reporter: opened with `start_step` equal to `state.step`.
     total_steps: number of steps of the whole run.
     log_every: steps between two lines of training metrics.
-    eval_every: steps between two evaluations. The last step is evaluated too.
+    eval_every: steps between two evaluations. The last step is evaluated too,
+      instead of any step less than half as many steps before it.
     checkpoint_every: steps between two checkpoints, of which those after a
       skipped step are omitted. The last step is saved too. Only a checkpoint at
       an evaluated step can become the best.
@@ -86,8 +87,8 @@ def train(
     The final state, and how training ended.
 
   Raises:
-    DivergedError: `skip_nonfinite` + 1 steps in a row were not finite. Nothing
-      from the last of them on is saved.
+    DivergedError: `skip_nonfinite` + 1 steps in a row were not finite. The
+      last one's metrics are reported, but nothing from it on is saved.
     UserError: a checkpoint could not be written, or the devices' states
       differ.
   """
@@ -101,7 +102,7 @@ def train(
   ):
     stream = devices.ahead(source)
     while not interruption.poll():
-      if _due(step, eval_every, total_steps) and not metrics:
+      if _due_to_evaluate(step, eval_every, total_steps) and not metrics:
         watch.drain()
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
         if interruption.stopping:  # evaluated when the run resumes
@@ -123,6 +124,15 @@ def train(
 
 def _due(step: int, every: int, total_steps: int) -> bool:
   return step == total_steps or (step > 0 and step % every == 0)
+
+
+def _due_to_evaluate(step: int, every: int, total_steps: int) -> bool:
+  """Returns whether to evaluate, but not twice in a row at the end.
+
+  Rounded to steps, five epochs can end a few steps before the run does.
+  """
+  near_end = 0 < 2 * (total_steps - step) < every
+  return _due(step, every, total_steps) and not near_end
 
 
 def _evaluate(
@@ -162,6 +172,7 @@ class _Watch:
     self._skip_nonfinite = skip_nonfinite
     self._in_a_row = 0
     self._pending: collections.deque[_Pending] = collections.deque()
+    self._unreported: dict[str, float] = {}
 
   def push(self, step: int, scalars: step_lib.Scalars) -> None:
     self._pending.append((step, scalars))
@@ -185,14 +196,27 @@ class _Watch:
   def _read(self, step: int, scalars: dict[str, float]) -> None:
     finite = scalars.pop('finite')
     self._in_a_row = int(scalars.pop('skipped_in_a_row', 1 - finite))
+    named = {f'train/{name}': value for name, value in scalars.items()}
     if not finite:
-      self._check(step, scalars)
-    self._reporter.progress(step, scalars['loss'])
+      self._check(step, scalars, named)
+    self._reporter.progress(step, scalars['loss'], self._last_finished())
+    self._unreported = named
     if step % self._log_every == 0:
-      named = {f'train/{name}': value for name, value in scalars.items()}
       self._reporter.write(step, named | self._reporter.speed())
+      self._unreported = {}
 
-  def _check(self, step: int, scalars: dict[str, float]) -> None:
+  def _last_finished(self) -> int:
+    """Returns the last pending step that is finished, 0 if none is."""
+    last = 0
+    for step, scalars in self._pending:
+      if not scalars['loss'].is_ready():
+        break
+      last = step
+    return last
+
+  def _check(
+    self, step: int, scalars: dict[str, float], named: dict[str, float]
+  ) -> None:
     """Warns about a step that is not finite, or ends the run."""
     found = (
       f'loss {scalars["loss"]:g}, gradient norm {scalars["grad_norm"]:g} at '
@@ -200,6 +224,9 @@ class _Watch:
     )
     earlier = self._in_a_row - 1
     if earlier >= self._skip_nonfinite:
+      if self._unreported:
+        self._reporter.write(step - 1, self._unreported)
+      self._reporter.write(step, named)
       last = self._checkpointer.latest_step
       before = f', nor were {earlier} before it' if earlier else ''
       raise DivergedError(

@@ -63,9 +63,10 @@ def make_train_step(
     train_step(state, batch) -> (state, scalars). `state` is replicated
     (`devices.replicate`) and donated; `batch` comes from
     `devices.shard_batch`. Scalars, float32[]: 'loss', 'top1', 'grad_norm'
-    (before clipping), 'agc_clipped' (fraction of units), 'learning_rate', and
-    'finite' (1, or 0 if the step was not applied); with `state.skips` also
-    'skipped' and 'skipped_in_a_row', its counts after this step.
+    (before clipping), 'agc_clipped' (fraction of units, if the optimizer
+    clips), 'learning_rate', and 'finite' (1, or 0 if the step was not applied);
+    with `state.skips` also 'skipped' and 'skipped_in_a_row', its counts after
+    this step.
 
   References:
     Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -85,9 +86,9 @@ def make_train_step(
       _update, optimizer, ema_decay, state, updates, grads, net_state
     )
     new = xla.update_if(finite, update, state)
-    scalars['agc_clipped'] = optax.tree.get(
-      new.opt_state, 'clipped', jnp.zeros(())
-    )
+    clipped = optax.tree.get(new.opt_state, 'clipped')
+    if clipped is not None:
+      scalars['agc_clipped'] = clipped
     scalars['learning_rate'] = jnp.asarray(schedule(updates), jnp.float32)
     scalars['finite'] = finite.astype(jnp.float32)
     if skips is not None:
@@ -160,8 +161,8 @@ def make_eval_step(
 
   Returns:
     eval_step(params, state, batch) -> sums over the rows of all devices with
-    'mask' True: 'top1', 'top5', 'count' (int32[]) and 'loss' (float32[], nats,
-    without label smoothing).
+    'mask' True: 'top1', 'top5' (if there are more than five classes), 'count'
+    (int32[]) and 'loss' (float32[], nats, without label smoothing).
   """
 
   def eval_step(
@@ -173,10 +174,12 @@ def make_eval_step(
     one_hot = jax.nn.one_hot(labels, logits.shape[-1])
     rows = {
       'top1': losses.top_k_correct(logits, labels, 1).astype(jnp.int32),
-      'top5': losses.top_k_correct(logits, labels, 5).astype(jnp.int32),
       'loss': losses.softmax_cross_entropy(logits, one_hot),
       'count': jnp.ones_like(labels),
     }
+    if logits.shape[-1] > 5:
+      top5 = losses.top_k_correct(logits, labels, 5)
+      rows['top5'] = top5.astype(jnp.int32)
     # Selected, not multiplied by the mask: 0 * NaN of a padded row is NaN.
     sums = jax.tree.map(
       lambda x: jnp.sum(jnp.where(batch['mask'], x, jnp.zeros_like(x))), rows

@@ -46,6 +46,19 @@ def test_differences_leave_out_what_does_not_affect_training():
   ) == ['optimizer.learning_rate: 0.1 -> 0.2']
 
 
+@pytest.mark.parametrize(
+  'new, expected',
+  [
+    ('folder:/moved', []),
+    ('digits', ["dataset: 'folder:/pictures' -> 'digits'"]),
+  ],
+)
+def test_a_folder_may_move_but_not_become_another_kind(new, expected):
+  settings = config_lib.flatten(config_lib.base())
+  old = settings | {'dataset': 'folder:/pictures'}
+  assert config_lib.differences(old, settings | {'dataset': new}) == expected
+
+
 def test_a_setting_that_an_earlier_version_lacked_counts_as_the_default():
   new = config_lib.flatten(config_lib.base())
   old = {key: value for key, value in new.items() if key != 'data.max_pixels'}

@@ -149,18 +149,17 @@ def test_a_run_with_another_network_is_one_sentence(
   assert 'omit --config' in message and '\n' not in message
 
 
-@pytest.mark.parametrize(
-  'num_classes, shapes', [(5, '(5,), but (10,)'), (12, '(12,), but (10,)')]
-)
+@pytest.mark.parametrize('num_classes', [5, 12])
 def test_a_run_with_another_number_of_classes_is_one_sentence(
-  config, tmp_path, num_classes, shapes
+  config, tmp_path, num_classes
 ):
   other = build.make_model(config, num_classes)
   save(tmp_path, random_params(other, 0))
   with pytest.raises(errors.UserError) as caught:
     evaluate.evaluate(config, tmp_path, None)
-  assert 'another network or number of classes' in str(caught.value)
-  assert shapes in str(caught.value)
+  message = str(caught.value)
+  assert f'10 classes where the network has {num_classes}:' in message
+  assert '\n' not in message
 
 
 def test_settings_that_do_not_matter_in_evaluation_may_differ(
@@ -170,7 +169,7 @@ def test_settings_that_do_not_matter_in_evaluation_may_differ(
   config.model.update({'drop_rate': 0.5, 'remat': True})
   config.train.ema_decay = 0.0
   config.train.epochs = 7.0
-  _, names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints', model)
+  names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints').names
   # The run keeps an average, though these settings do not.
   assert names == {
     '': 'weights of step 7',

@@ -21,6 +21,9 @@ def test_a_loss_that_is_not_finite(tmp_path):
   last = runs.checkpoints(tmp_path)[-1]
   assert f'last checkpoint: step {last})' in end.err
   assert runs.state(tmp_path, last)
+  # The metrics up to the failed step are written.
+  losses = runs.metrics(tmp_path, 'train/loss')['train/loss']
+  assert max(losses) == last + 1 and losses[last] > 0
 
 
 def test_skipped_steps(tmp_path):

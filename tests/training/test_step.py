@@ -59,6 +59,14 @@ def test_step_equals_the_update_by_hand():
   assert scalars['finite'] == 1
 
 
+def test_nothing_is_reported_as_clipped_without_clipping():
+  state, train_step = tiny.setup(clipping=None)
+  _, scalars = train_step(state, devices.shard_batch(tiny.make_batch(8)))
+  assert set(scalars) == {
+    'loss', 'top1', 'grad_norm', 'learning_rate', 'finite'
+  }  # fmt: skip
+
+
 def test_compiles_once_and_donates():
   traces = []
   model = tiny.make_model()
