@@ -23,6 +23,17 @@ _LAYOUTS = {
   'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
 }
 
+# The settings of a run that are read besides those of its model.
+_KINDS = {
+  'model.name': str,
+  'dataset': str,
+  'data.data_dir': str,
+  'data.eval_split': str,
+  'data.eval_preset': str,
+  'data.image_size': int,
+  'data.eval_size': int,
+}
+
 # A run's settings by dotted name, read from JSON: values of any type.
 _Settings = Mapping[str, Any]
 
@@ -137,22 +148,43 @@ def load_run(
 
   checkpoints = workdir / workdir_lib.CHECKPOINTS
   saved = checkpoint.read_weights(checkpoints, step, ema=ema)
-  settings = saved.config
-  if not isinstance(settings, dict) or 'model.name' not in settings:
-    raise errors.UserError(
-      f'{workdir}: its checkpoints do not specify a model; pass a workdir of'
-      ' python -m nfnets.experiment'
-    )
-  num_classes = tree.num_classes(tree.flatten(saved.params))
-  model = models.create_model(
-    settings['model.name'], num_classes, **_model_options(settings)
-  )
+  flat = tree.flatten(saved.params)
+  num_classes = tree.num_classes(flat)
+  settings = _checked(saved.config, workdir)
+  name = settings['model.name']
+  try:
+    model = models.create_model(name, num_classes, **_model_options(settings))
+  except errors.UserError as error:
+    raise _undescribed(workdir, str(error)) from error
+  wanted = tree.expected(model.config).params
+  tree.check(flat, wanted, str(workdir), name, 'nfnets')
   return weights.Loaded(
     model,
     saved.params,
     saved.state,
     class_names.resolve(num_classes, _class_names(settings)),
     settings['data.eval_preset'],
+  )
+
+
+def _checked(settings: _Settings | None, workdir: pathlib.Path) -> _Settings:
+  """Returns a run's settings if the network can be built from them.
+
+  Raises:
+    UserError: some are missing or of another type.
+  """
+  found = settings or {}
+  for key, kind in _KINDS.items():
+    if not isinstance(found.get(key), kind):
+      reason = f'{key} is {found.get(key)!r:.80}'
+      raise _undescribed(workdir, reason)
+  return found
+
+
+def _undescribed(workdir: pathlib.Path, reason: str) -> errors.UserError:
+  return errors.UserError(
+    f'{workdir}: its checkpoints do not describe their network ({reason}); pass'
+    ' a workdir of python -m nfnets.experiment'
   )
 
 

@@ -152,12 +152,16 @@ def load_prepared(
 def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
   try:
     builder = tfds.builder_from_directory(os.fspath(directory))
+    part = _part(name, split, builder.info)
+    return RecordSource(name, split, builder, part)
+  except errors.UserError:
+    raise
   except Exception as error:  # The reader documents no exception types.
-    reason = ' '.join(str(error).split())[:200]
+    reason = ' '.join(str(error).split())[:200] or type(error).__name__
     raise errors.UserError(
-      f'{directory}: cannot be read as a TFDS data set: {reason}'
+      f'{directory}: cannot be read as a TFDS data set: {reason}; copy or'
+      ' prepare it again, after removing what is there'
     ) from error
-  return RecordSource(name, split, builder, _part(name, split, builder.info))
 
 
 def _part(name: str, split: str, info: tfds.core.DatasetInfo) -> _Part:

@@ -262,7 +262,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
   old = flatten(base()) | old
   return [
-    f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
+    f'{key}: {old.get(key)!r:.80} -> {new.get(key)!r:.80}'
     for key in sorted(old.keys() | new.keys())
     if old.get(key) != new.get(key) and not resumable(key)
   ]

@@ -174,11 +174,14 @@ def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
   if not path.exists():
     return
   try:
-    old = json.loads(path.read_text())
-  except ValueError as error:
+    old = files.read_json(path)
+    if not isinstance(old, dict):
+      raise ValueError(f'it holds a {type(old).__name__}, not settings')
+  except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise errors.UserError(
-      f'{path} is not valid JSON ({error}): restore it, or choose another'
-      ' --workdir'
+      f'{path} cannot be read as JSON ({reason}): restore it, remove it to'
+      ' resume with the settings of this command, or choose another --workdir'
     ) from error
   differences = config_lib.differences(old, settings)
   if differences:

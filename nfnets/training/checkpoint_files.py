@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import chex
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.models import registry
 from nfnets.training import manifest as manifest_lib
 
@@ -21,8 +22,6 @@ _log = logging.getLogger(__name__)
 DELETED = 'deleted'
 _TEMPORARY = '*.orbax-checkpoint-tmp*'
 
-# The files that Orbax reads in every checkpoint to find the best.
-_ORBAX_READS = ('_CHECKPOINT_METADATA', 'metrics/metrics')
 # The metric of the best checkpoint, which is kept.
 _BEST_METRIC = 'eval/top1'
 
@@ -31,6 +30,8 @@ _BEST_METRIC = 'eval/top1'
 ReadArrays: TypeAlias = Callable[
   [pathlib.Path, Mapping[str, manifest_lib.Leaf]], manifest_lib.Arrays
 ]
+# Raises an error if Orbax cannot read what describes a checkpoint.
+CheckOrbax: TypeAlias = Callable[[pathlib.Path], None]
 
 
 class Found(NamedTuple):
@@ -78,38 +79,71 @@ def remove_deleted(directory: pathlib.Path) -> None:
 
 def steps(directory: pathlib.Path) -> list[int]:
   """Returns all checkpoint numbers, intact or not, newest first."""
-  if not directory.is_dir():
-    return []
-  found = (p for p in directory.iterdir() if p.name.isdecimal())
-  return sorted((int(p.name) for p in found if p.is_dir()), reverse=True)
+  names = [path.name for path in step_folders(directory)]
+  # Not '007' or digits of another script, which `int` reads as well.
+  return [int(name) for name in names if name == str(int(name))]
 
 
-def move_aside(path: pathlib.Path) -> pathlib.Path:
-  """Renames a damaged checkpoint to free its number."""
-  aside = path.with_name(f'{path.name}.damaged')
-  count = 1
-  while aside.exists():
-    count += 1
-    aside = path.with_name(f'{path.name}.damaged{count}')
-  return path.rename(aside)
+def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
+  """Returns all folders that Orbax takes for checkpoints, newest first.
+
+  Raises:
+    UserError: the directory cannot be read.
+  """
+  try:
+    if not directory.is_dir():
+      return []
+    found = [path for path in directory.iterdir() if path.name.isdecimal()]
+    folders = [path for path in found if path.is_dir()]
+  except OSError as error:
+    raise errors.UserError(
+      f'{directory} cannot be read ({error.strerror}): change its permissions'
+    ) from error
+  return sorted(folders, key=lambda p: (int(p.name), p.name), reverse=True)
 
 
-def read_manifest(path: pathlib.Path) -> manifest_lib.Manifest:
+def read_manifest(
+  path: pathlib.Path, check_orbax: CheckOrbax
+) -> manifest_lib.Manifest:
   """Reads the manifest of a checkpoint.
+
+  Also checks the files that Orbax reads in every checkpoint to find the best:
+  damaged ones would make it impossible to save another.
+
+  Args:
+    path: the checkpoint's directory.
+    check_orbax: see `CheckOrbax`.
 
   Raises:
     DamagedError: a file is missing, unreadable or not what was written.
   """
   if not path.is_dir():
     raise manifest_lib.DamagedError('there is no such directory')
+  if path.name != str(int(path.name)):
+    raise manifest_lib.DamagedError(
+      f'the directory of step {int(path.name)} is named {int(path.name)}'
+    )
   try:
-    manifest = manifest_lib.parse((path / 'manifest' / 'metadata').read_bytes())
-    for name in _ORBAX_READS:
-      json.loads((path / name).read_bytes())
+    with files.open_regular(path / 'manifest' / 'metadata') as file:
+      manifest = manifest_lib.parse(file.readall())
+    metrics = files.read_json(path / 'metrics' / 'metrics')
+    files.read_json(path / '_CHECKPOINT_METADATA')
   except FileNotFoundError as error:
     raise manifest_lib.DamagedError(f'{error.filename} is missing') from error
   except (OSError, ValueError) as error:
     raise manifest_lib.DamagedError(str(error)) from error
+  if json.dumps(metrics) != json.dumps(manifest['metrics']):
+    raise manifest_lib.DamagedError('metrics/metrics is not what was written')
+  if path.name != str(manifest['step']):
+    step = manifest['step']
+    raise manifest_lib.DamagedError(f'its manifest is that of step {step}')
+  try:
+    check_orbax(path)
+  except Exception as error:  # Orbax's errors have no common base
+    reason = ' '.join(str(error).split())[:200]
+    raise manifest_lib.DamagedError(
+      f'_CHECKPOINT_METADATA cannot be read ({reason})'
+    ) from error
   return manifest
 
 
@@ -131,7 +165,10 @@ def check_fits(
 
 
 def newest_intact(
-  directory: pathlib.Path, target: chex.ArrayTree, read_arrays: ReadArrays
+  directory: pathlib.Path,
+  target: chex.ArrayTree,
+  read_arrays: ReadArrays,
+  check_orbax: CheckOrbax,
 ) -> Found | None:
   """Finds and reads the newest checkpoint that is exactly what was written.
 
@@ -142,6 +179,7 @@ def newest_intact(
     target: the train state to restore into; only names, shapes and dtypes
       matter.
     read_arrays: see `ReadArrays`.
+    check_orbax: see `CheckOrbax`.
 
   Returns:
     The checkpoint, or None if there is none at all.
@@ -151,30 +189,33 @@ def newest_intact(
   """
   damaged: dict[pathlib.Path, str] = {}
   found: Found | None = None
-  for step in steps(directory):
-    path = directory / str(step)
+  for path in step_folders(directory):
     try:
-      manifest = read_manifest(path)
+      manifest = read_manifest(path, check_orbax)
       if found is None:
         check_fits(path, target, manifest)
         arrays = read_arrays(path, manifest['leaves'])
         found = Found(arrays, manifest['step'], manifest['metrics'])
     except manifest_lib.DamagedError as error:
       damaged[path] = str(error)
-  lost = [f'{p.name}: {why}' for p, why in damaged.items() if any(p.iterdir())]
+  lost = [f'{p.name}: {why}' for p, why in damaged.items() if os.listdir(p)]
   if lost and found is None:
     raise errors.UserError(
       f'no checkpoint in {directory} is intact ({"; ".join(lost)}): restore '
       'one from a backup, or remove the directory to start over'
     )
   for path, why in damaged.items():
-    aside = move_aside(path).name
-    _log.warning('skipped damaged checkpoint %s (now %s): %s', path, aside, why)
+    aside = path.rename(files.free_name(path)).name
+    text = errors.printable(f'{path} (now {aside}): {why}')
+    _log.warning('skipped damaged checkpoint %s', text)
   return found
 
 
 def read_weights(
-  path: pathlib.Path, ema: bool, read_arrays: ReadArrays
+  path: pathlib.Path,
+  ema: bool,
+  read_arrays: ReadArrays,
+  check_orbax: CheckOrbax,
 ) -> Weights:
   """Reads the weights of one checkpoint.
 
@@ -182,11 +223,12 @@ def read_weights(
     path: the checkpoint's directory.
     ema: whether to read the moving averages, if the run kept them.
     read_arrays: see `ReadArrays`.
+    check_orbax: see `CheckOrbax`.
 
   Raises:
     DamagedError: the checkpoint is damaged.
   """
-  manifest = read_manifest(path)
+  manifest = read_manifest(path, check_orbax)
   names = manifest['leaves']
   averaged = ema and any(name.startswith('ema_params/') for name in names)
   prefix = 'ema_' if averaged else ''

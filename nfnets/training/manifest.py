@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent import futures
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeGuard
 
 import chex
 import jax
 import numpy as np
+
+from nfnets import files
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 # {name: JSON value}
@@ -117,13 +119,40 @@ def parse(text: str | bytes) -> Manifest:
     DamagedError: the text is not what `make` returned.
   """
   try:
-    manifest = json.loads(text)
-    digest = manifest.pop('sha256')
-  except (ValueError, KeyError, AttributeError, TypeError) as error:
+    manifest = files.parse_json(text)
+  except ValueError as error:
     raise DamagedError(f'its manifest cannot be read ({error})') from error
-  if digest != _json_sha256(manifest):
+  if not (isinstance(manifest, dict) and 'sha256' in manifest):
+    raise DamagedError('its manifest has no SHA-256')
+  if manifest.pop('sha256') != _json_sha256(manifest):
     raise DamagedError('its manifest does not match its own SHA-256')
+  if not _is_manifest(manifest):
+    raise DamagedError('its manifest does not describe a checkpoint')
   return manifest
+
+
+def _is_manifest(value: dict[str, Any]) -> TypeGuard[Manifest]:
+  step, metrics = value.get('step'), value.get('metrics')
+  config, leaves = value.get('config'), value.get('leaves')
+  return (
+    type(step) is int
+    and step >= 0
+    and isinstance(config, dict | None)
+    and isinstance(metrics, dict)
+    and all(type(x) in (int, float) for x in metrics.values())
+    and isinstance(leaves, dict)
+    and all(map(_is_leaf, leaves.values()))
+  )
+
+
+def _is_leaf(value: Any) -> TypeGuard[Leaf]:
+  return (
+    isinstance(value, dict)
+    and isinstance(value.get('shape'), list)
+    and all(type(n) is int and n >= 0 for n in value['shape'])
+    and isinstance(value.get('dtype'), str)
+    and isinstance(value.get('sha256'), str)
+  )
 
 
 def verify(arrays: Arrays, leaves: Mapping[str, Leaf]) -> None:

@@ -14,6 +14,7 @@ from nfnets import errors
 _log = logging.getLogger(__name__)
 
 _LOCK = '.lock'
+_MAX_HOLDER = 200  # bytes
 CHECKPOINTS = 'checkpoints'
 METRICS = 'metrics.jsonl'
 CONFIG = 'config.json'
@@ -94,7 +95,8 @@ def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     lock.seek(0)
-    holder = lock.read().decode(errors='replace').strip() or 'unknown'
+    text = lock.read(_MAX_HOLDER).decode(errors='replace')
+    holder = text.strip() or 'unknown'
     raise errors.UserError(
       f'workdir {path} is in use by another run ({holder}): wait for it to '
       'finish, or choose another with --workdir'

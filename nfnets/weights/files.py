@@ -65,8 +65,10 @@ def kind(path: pathlib.Path) -> Kind:
     raise errors.UserError(f'{path}: the file is empty; download it again')
   if head.startswith(b'PK\x03\x04'):
     raise errors.UserError(
-      f'{path}: is a zip archive, as written by torch.save; save the state'
-      ' dict with safetensors.torch.save_file and pass that file'
+      f'{path}: is a zip archive, as written by torch.save and numpy.savez,'
+      ' which is not supported; write the arrays with'
+      ' safetensors.torch.save_file or safetensors.numpy.save_file, and pass'
+      ' that file'
     )
   return 'safetensors' if _looks_like_safetensors(head) else 'pickle'
 

@@ -113,3 +113,20 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
   with pytest.raises(errors.UserError, match='no checkpoint'):
     evaluate.evaluate(config, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+  'field, first', [('width', 'bias is .* there and'), ('depth', 'is missing')]
+)
+def test_a_checkpoint_of_another_network_is_refused(
+  config, model, tmp_path, field, first
+):
+  state = state_lib.TrainState(
+    random_params(model, 0), {}, (), {}, {}, jnp.int32(7)
+  )
+  saver = checkpoint.Checkpointer(tmp_path / 'checkpoints')
+  saver.save(7, state)
+  saver.close()
+  config.model[field] = {'width': 0.125, 'depth': (1, 1, 1, 2)}[field]
+  with pytest.raises(errors.UserError, match=f'another network: .*{first}'):
+    evaluate.evaluate(config, tmp_path, None)

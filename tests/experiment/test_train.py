@@ -81,9 +81,43 @@ def test_settings_may_change_only_until_there_are_results(config, tmp_path):
 def test_a_damaged_config_file_is_an_error(config, tmp_path):
   (tmp_path / 'config.json').write_text('{')
   (tmp_path / 'metrics.jsonl').touch()
-  with pytest.raises(errors.UserError, match='config.json is not valid JSON'):
+  with pytest.raises(errors.UserError, match='cannot be read as JSON'):
     with train._claimed(config, tmp_path):
       pass
+
+
+@pytest.mark.parametrize(
+  'content, reason',
+  [
+    (b'[1]', 'it holds a list, not settings'),
+    (b'null', 'it holds a NoneType'),
+    (b'[' * 10**5, 'nested deeper than 32 levels'),
+    (b'{"seed": 0, "seed": 0}', "the key 'seed' occurs twice"),
+    (b'{"seed": %s}' % (b'1' * 5000), 'an integer of 5000 digits'),
+    (b'\xff{}', "can't decode byte 0xff"),
+  ],
+)
+def test_a_config_file_that_is_no_settings_is_an_error(
+  config, tmp_path, content, reason
+):
+  (tmp_path / 'config.json').write_bytes(content)
+  (tmp_path / 'metrics.jsonl').touch()
+  with pytest.raises(errors.UserError, match=reason) as caught:
+    with train._claimed(config, tmp_path):
+      pass
+  assert 'remove it to resume with the settings' in str(caught.value)
+  assert (tmp_path / 'config.json').read_bytes() == content
+
+
+def test_values_of_another_type_are_shown_shortened(config, tmp_path):
+  old = config_lib.flatten(config) | {'seed': ['x' * 500], 'new': {'a': [1]}}
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  (tmp_path / 'metrics.jsonl').touch()
+  with pytest.raises(errors.UserError, match='other settings') as caught:
+    with train._claimed(config, tmp_path):
+      pass
+  assert "new: {'a': [1]} -> None; seed: ['xxx" in str(caught.value)
+  assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
