@@ -79,6 +79,9 @@ NOT_RUN = {
   './run.sh test': 'runs this suite',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
+  'python -m tests.fuzz --minutes=10': (
+    'takes ten minutes; fuzz/test_fuzz.py runs parts of it'
+  ),
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
   'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'
@@ -107,6 +110,7 @@ FOREIGN_OPTIONS = {
   '--gpus',
   '--logdir',
   '--no-deps',
+  '--reader',
   '--requeue',
   '--shm-size',
 }

@@ -190,6 +190,8 @@ _FRACTION = (
   'train.ema_decay',
   'data.max_unreadable_share',
 )
+_UNLIMITED = ('seed', 'data.max_pixels')
+_LARGEST = 10**9
 _CHOICES = {
   'train.dtype': ('float32', 'bfloat16'),
   'data.eval_preset': presets.EVAL_PRESETS,
@@ -211,6 +213,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'config.{key} is {flat[key]!r}: it must be {what}'
       )
 
+  for key, value in flat.items():
+    # Above, a number of steps overflows; NaN is neither below nor above.
+    if isinstance(value, float | int) and key not in _UNLIMITED:
+      require(key, -_LARGEST <= value <= _LARGEST, f'at most {_LARGEST}')
   for key in _POSITIVE:
     require(key, flat[key] > 0, 'above 0')
   for key in _NOT_NEGATIVE:
@@ -227,8 +233,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   )
   share = flat['train.sam_share']
   require('train.sam_share', 0 < share <= 1, 'above 0 and at most 1')
-  low, high = flat['data.area_range']
-  require('data.area_range', 0 < low <= high <= 1, '0 < low <= high <= 1')
+  for key, largest in (('area_range', 1), ('aspect_range', 100)):
+    values = flat[f'data.{key}']
+    holds = len(values) == 2 and all(type(x) in (int, float) for x in values)
+    holds = holds and 0 < values[0] <= values[1] <= largest
+    require(f'data.{key}', holds, f'0 < low <= high <= {largest}')
   sources.check_paths(flat['dataset'], flat['data.data_dir'])
   if flat['init_from']:
     files.user_path(flat['init_from'], 'config.init_from')

@@ -97,10 +97,14 @@ def hush_orbax() -> None:
   """Keeps Orbax's tracebacks off the terminal; its errors are raised anyway.
 
   Orbax logs each error of its threads. After the first bad array it also closes
-  the event loop that its other reads and writes still report to.
+  the event loop that its other reads and writes still report to, and asyncio
+  logs those that nothing waits for.
   """
   logger = logging.getLogger('absl')
   logger.addFilter(lambda record: 'orbax' not in record.pathname)
+  logging.getLogger('asyncio').addFilter(
+    lambda record: 'exception was never retrieved' not in record.getMessage()
+  )
   previous = sys.unraisablehook
 
   def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
