@@ -111,6 +111,7 @@ FOREIGN_OPTIONS = {
   '--logdir',
   '--no-deps',
   '--reader',
+  '--seed',
   '--requeue',
   '--shm-size',
 }

@@ -81,7 +81,8 @@ def train(
   Raises:
     DivergedError: a loss or gradient was not finite. Nothing from that step on
       is saved.
-    UserError: a checkpoint could not be written.
+    UserError: a checkpoint could not be written, or the devices' states
+      differ.
   """
   step = int(jax.device_get(state.step))
   metrics = dict(metrics or {})
@@ -204,7 +205,9 @@ class _Saver:
 
   def _check(self, state: state_lib.TrainState, step: int) -> None:
     if not jax.device_get(self._agree(state)):
-      raise RuntimeError(
-        f'the devices hold different states at step {step}: nothing was '
-        'saved. A device or its memory is faulty'
+      last = self._checkpointer.latest_step
+      raise errors.UserError(
+        f'the devices hold different states at step {step}: it was not saved'
+        f' (last checkpoint: {"none" if last is None else f"step {last}"}). A'
+        ' device or its memory is faulty: rerun the command on other devices'
       )

@@ -51,7 +51,8 @@ def load(
       logits then equal timm's. By default, the arrays are those of the file,
       bit for bit. No effect on models that standardize as timm does.
     reset_head: whether to replace the classifier by a newly initialized one.
-    **overrides: options of `create_model`. Options stored in the file apply
+    **overrides: options of `create_model`; num_classes=0 ignores the file's
+      classifier. Options stored in the file apply
       by default; overrides may only contradict those that do not change what
       the network computes in evaluation, such as `drop_rate`.
 
@@ -207,7 +208,7 @@ def fit(
         wanted.params, model.config
       ).items()
     }
-  if reset_head:
+  if reset_head or not model.config.num_classes:
     params = {k: v for k, v in params.items() if not tree.is_head(k)}
     targets = {k: v for k, v in targets.items() if not tree.is_head(k)}
   tree.check(params, targets, source.path, name, source.layout)
@@ -216,13 +217,32 @@ def fit(
     params = timm.from_timm(params, wanted.params, model.config)
   if reset_head:
     params |= _new_head(model, wanted.params)
-  return _as_wanted(params, wanted.params), _as_wanted(
-    source.state, wanted.state
+  return (
+    _as_wanted(params, wanted.params, source.path),
+    _as_wanted(source.state, wanted.state, source.path),
   )
 
 
-def _as_wanted(flat: tree.Flat, wanted: tree.Shapes) -> tree.Flat:
-  """Returns C-contiguous arrays of the wanted dtypes (float32)."""
+def _as_wanted(flat: tree.Flat, wanted: tree.Shapes, file: str) -> tree.Flat:
+  """Returns C-contiguous arrays of the wanted dtypes (float32).
+
+  Raises:
+    UserError: an array holds other numbers than finite floating-point ones.
+  """
+  for path in wanted:
+    dtype = flat[path].dtype
+    if not np.issubdtype(wanted[path].dtype, np.floating):
+      continue  # the counters of batch normalization
+    if not jax.dtypes.issubdtype(dtype, np.floating):
+      raise errors.UserError(
+        f'{file}: {path} holds {dtype}, not floating-point numbers; pass'
+        ' weights that are not quantized'
+      )
+    if not np.isfinite(flat[path]).all():
+      raise errors.UserError(
+        f'{file}: {path} holds numbers that are not finite; pass weights from'
+        ' before the training diverged'
+      )
   return {
     path: np.asarray(flat[path], wanted[path].dtype, order='C')
     for path in wanted

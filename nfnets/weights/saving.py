@@ -49,13 +49,15 @@ def save(
       loading it requires its `num_classes`.
 
   Raises:
-    UserError: the arrays do not fit the model, timm lacks the network, or the
-      file cannot be written.
+    UserError: the arrays do not fit the model, the number of class names is not
+      that of the classes, timm lacks the network, or the file cannot be
+      written.
   """
   path = files_lib.user_path(path, 'path')
   model = models.create_model(name, **overrides)
   flat = _on_host(params)
   _check_fit(flat, model, str(path))
+  _check_names(class_names, flat)
   flat_state = _on_host(state)
   tree.check(
     flat_state, tree.expected(model.config).state, 'state', name, 'deepmind'
@@ -97,3 +99,15 @@ def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> None:
     model.config.name,
     'nfnets',
   )
+
+
+def _check_names(class_names: Sequence[str], flat: tree.Flat) -> None:
+  """Raises an error unless there is a name for every class, or none at all."""
+  classes = [
+    array.shape[-1] for path, array in flat.items() if tree.is_head(path)
+  ]
+  if class_names and classes[:1] != [len(class_names)]:
+    raise errors.UserError(
+      f'{len(class_names)} class names for a classifier of'
+      f' {classes[0] if classes else 0} classes'
+    )

@@ -83,7 +83,7 @@ def test_variants(value, model, name):
       ['--config=experiments/nf_regnet.py:b9'],
       'nf_regnet.py:b9: no such variant (variants: b0, b1, b2, b3, b4, b5, b6,',
     ),
-    (['--config=experiments/nf_resnet.py:10'], 'did you mean 101?'),
+    (['--config=experiments/nf_resnet.py:10'], "did you mean '101'?"),
     (
       ['--config=experiments/digits.py:f0'],
       'digits.py:f0: experiments/digits.py has no variants',

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nfnets import errors
 from nfnets.training import checkpoint, devices, event_file, loop, metrics_file
 from tests.training import tiny, tiny_run
 
@@ -234,7 +235,7 @@ def test_replicas_that_differ_are_not_saved(program, tmp_path):
 
   broken = tiny_run.Program.__new__(tiny_run.Program)
   broken.__dict__.update(program.__dict__, train_step=train_step)
-  with pytest.raises(RuntimeError, match='different states at step 4'):
+  with pytest.raises(errors.UserError, match='different states at step 4'):
     broken.run(tmp_path)
   assert steps_in(tmp_path) == []
 

@@ -1,0 +1,47 @@
+"""Numbers that are not finite, and devices that disagree."""
+
+import shutil
+
+import pytest
+
+from tests.faults import runs
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_loss_that_is_not_finite(tmp_path):
+  end = runs.run(
+    *runs.TRAIN,
+    f'--workdir={tmp_path}',
+    '--config.optimizer.learning_rate=1e30',
+    '--config.optimizer.clipping=0',
+    '--config.checkpoint.every_steps=1',
+  )
+  runs.assert_one_line(end, 'are not finite', 'last checkpoint: step')
+  last = runs.checkpoints(tmp_path)[-1]
+  assert f'last checkpoint: step {last})' in end.err
+  assert runs.state(tmp_path, last)
+
+
+def test_devices_that_disagree(tmp_path):
+  end = runs.broken(
+    'drift:8', *runs.OPTIONS, f'--workdir={tmp_path}', devices=4
+  )
+  runs.assert_one_line(end, 'different states at step 8')
+  assert runs.checkpoints(tmp_path) == [4]
+
+
+@pytest.mark.parametrize('devices', [2, 4])
+def test_resumed_with_other_devices_and_workers(whole, copy, devices):
+  """The batches are the same; sums differ in their order only."""
+  for step in (8, 12):
+    shutil.rmtree(copy / 'checkpoints' / str(step))
+  end = runs.run(
+    *runs.TRAIN,
+    f'--workdir={copy}',
+    '--config.data.num_workers=2',
+    devices=devices,
+  )
+  assert 'resuming from step 4' in runs.succeed(end).out
+  losses = [runs.metrics(w, 'train/loss')['train/loss'] for w in (whole, copy)]
+  assert losses[0] == pytest.approx(losses[1], rel=1e-3)
