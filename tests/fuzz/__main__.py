@@ -17,6 +17,7 @@ from tests.fuzz import campaign
 
 READERS = {
   'weights': 'tests.fuzz.networks:WEIGHTS',
+  'snapshots': 'tests.fuzz.networks:SNAPSHOTS',
   'images': 'tests.fuzz.readers:IMAGES',
   'records': 'tests.fuzz.readers:RECORDS',
   'indexes': 'tests.fuzz.readers:INDEXES',

@@ -1,6 +1,7 @@
 """The readers of weights and checkpoints: a tiny network in every layout."""
 
 import functools
+import json
 import os
 import pathlib
 import pickle
@@ -74,6 +75,26 @@ def _read_weights(folder: pathlib.Path) -> None:
     assert array.dtype == np.float32, name
 
 
+def _snapshot_seeds() -> list[mutate.Tree]:
+  config = {
+    'architecture': 'nf_resnet50',
+    'num_classes': 3,
+    'label_names': ['a', 'b', 'c'],
+    'pretrained_cfg': {'label_names': ['a', 'b', 'c'], 'mean': [0.5] * 3},
+  }
+  return [
+    {
+      'model.safetensors': safetensors_numpy.save({'w': np.ones(3, 'f4')}),
+      'config.json': json.dumps(config).encode(),
+    }
+  ]
+
+
+def _read_snapshot(folder: pathlib.Path) -> None:
+  source = sources.read(folder)
+  assert all(isinstance(name, str) for name in source.class_names)
+
+
 def _state(step: int) -> state_lib.TrainState:
   params = {
     module: {name: array + step for name, array in arrays.items()}
@@ -141,6 +162,7 @@ def _assert_equal(found, expected) -> None:
 
 
 WEIGHTS = judge.Reader(_weights_seeds, _read_weights)
+SNAPSHOTS = judge.Reader(_snapshot_seeds, _read_snapshot)
 CHECKPOINTS = judge.Reader(
   _checkpoint_seeds, _read_checkpoints, _newest, memory=2**29
 )

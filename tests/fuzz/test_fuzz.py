@@ -18,6 +18,7 @@ QUICK = {
   'indexes': 100,
   'metrics': 100,
   'weights': 60,
+  'snapshots': 60,
   'settings': 15,
 }
 # They may warn, for example of a value that float32 cannot hold.
