@@ -81,6 +81,10 @@ class RecordSource:
     record_id = f'{self._paths[file]}:{number}'
     try:
       record = self._records[at]
+      image, label = record[self._image], record[self._label]
+      if image is None or label is None:
+        raise ValueError('without an image or a label')
+      label = int(label)
     except errors.UserError:
       raise
     except Exception as error:  # The readers document no exception types.
@@ -89,8 +93,7 @@ class RecordSource:
         f'{self._paths[file]}: record {number} is damaged ({reason}); copy or'
         ' prepare the file again'
       ) from error
-    label = int(record[self._label])
-    return {'image': record[self._image], 'label': label, 'id': record_id}
+    return {'image': image, 'label': label, 'id': record_id}
 
 
 class _TFRecords:

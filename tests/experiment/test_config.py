@@ -31,6 +31,13 @@ def test_base_passes_the_checks():
     ('train.sam_share', 0.0),
     ('checkpoint.keep', 0),
     ('data.max_pixels', 0),
+    ('data.area_range', (0.5, 0.6, 0.7)),
+    ('data.area_range', ('a', 'b')),
+    ('data.aspect_range', (0.0, 1.0)),
+    ('train.epochs', float('nan')),
+    ('train.epochs', float('inf')),
+    ('train.epochs', 1e308),
+    ('train.steps', 10**30),
   ],
 )
 def test_an_error_contains_key_and_value(key, value):
