@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from nfnets import errors, models, weights
-from nfnets.experiment import build, fitting, inputs, steps
+from nfnets import models, weights
+from nfnets.experiment import build, checks, fitting, inputs, resume, steps
+from nfnets.experiment import config as config_lib
 from nfnets.models import registry
-from nfnets.training import checkpoint, checkpoint_files, devices
+from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
-from nfnets.weights import tree
 
 
 def evaluate(
@@ -34,6 +34,7 @@ def evaluate(
     UserError: there is nothing to evaluate, or it does not fit the model or
       the data set.
   """
+  checks.check(config)
   source = inputs.load_source(config, 'eval')
   model = build.make_model(config, source.num_classes)
   eval_step = steps.make_eval_step(model)
@@ -41,7 +42,7 @@ def evaluate(
   state, names = (
     _from_file(weights_file, model)
     if weights_file
-    else _from_checkpoint(config, model, workdir / workdir_lib.CHECKPOINTS)
+    else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS, model)
   )
   fitting.check_evaluation(config, model, eval_step, len(source))
   remedy = fitting.less_evaluation(config, len(source), jax.device_count())
@@ -68,50 +69,26 @@ def _from_file(
 
 def _from_checkpoint(
   config: ml_collections.ConfigDict,
-  model: models.Model,
   checkpoints: pathlib.Path,
+  model: models.Model,
 ) -> tuple[state_lib.TrainState, dict[str, str]]:
   """Returns the weights and, if the run averages them, the average.
 
   As in `_from_file`, with the names to print.
+
+  Raises:
+    UserError: there is no checkpoint, or it is of another network.
   """
   saved = checkpoint.read_weights(checkpoints, ema=False)
-  _check_fits(saved, model, checkpoints)
+  resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
   names = {'': f'weights of step {saved.step}'}
-  if config.train.ema_decay:
+  run = saved.config or config_lib.flatten(config)
+  if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
-    _check_fits(saved, model, checkpoints)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
     names['ema_'] = f'averaged weights of step {saved.step}'
   return state, names
-
-
-def _check_fits(
-  saved: checkpoint_files.Weights,
-  model: models.Model,
-  checkpoints: pathlib.Path,
-) -> None:
-  """Checks that a checkpoint has the arrays of the network.
-
-  Raises:
-    UserError: with the first array that differs.
-  """
-  wanted = tree.expected(model.config)
-  for found, expected in (
-    (saved.params, wanted.params),
-    (saved.state, wanted.state),
-  ):
-    there = {name: list(x.shape) for name, x in tree.flatten(found).items()}
-    here = {name: list(x.shape) for name, x in expected.items()}
-    for name in sorted(there.keys() | here.keys()):
-      if there.get(name) != here.get(name):
-        raise errors.UserError(
-          f'checkpoint {saved.step} in {checkpoints} is of another network:'
-          f' {name} is {there.get(name, "missing")} there and'
-          f' {here.get(name, "missing")} here: use the config it was trained'
-          ' with, or another --workdir'
-        )
 
 
 def _without_optimizer(

@@ -212,6 +212,8 @@ def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
     best_fn=checkpoint_files.score,
     todelete_subdir=checkpoint_files.DELETED,
     create=False,  # not allowed with active_processes
+    # If a thread of Orbax cannot create one, others wait for it for 300 s.
+    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     multiprocessing_options=checkpoint_arrays.this_process_only(),
   )
   try:

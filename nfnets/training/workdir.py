@@ -7,9 +7,9 @@ import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from nfnets import errors
+from nfnets import errors, files
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,34 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
   with lock:
     _lock(lock, path)
     yield path
+
+
+def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:
+  """Reads the settings of the workdir's run, under their full names.
+
+  Args:
+    directory: the workdir.
+
+  Returns:
+    {name: JSON value}, or None if no run has saved its settings there.
+
+  Raises:
+    UserError: they cannot be read.
+  """
+  path = directory / CONFIG
+  try:
+    settings = files.read_json(path)
+    if not isinstance(settings, dict):
+      raise ValueError(f'it holds a {type(settings).__name__}, not settings')
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
+    raise errors.UserError(
+      f'{path} cannot be read ({reason}): restore it, remove it to resume with'
+      ' the settings of this command, or choose another --workdir'
+    ) from error
+  return settings
 
 
 def _check_contents(path: pathlib.Path) -> None:

@@ -199,7 +199,7 @@ def _setting_seeds() -> list[mutate.Tree]:
   arguments = (
     b'--config.train.batch_size=64\n--config.model.depth=1,1,1,1\n'
     b'--config.model.width=0.5\n--config.data.area_range=0.1,1.0\n'
-    b'--config.dataset=folder:/pictures\n--config.freeze=true\n'
+    b'--config.dataset=folder:/pictures\n--config.data.strict=true\n'
     b'--config.train.dtype=float32\n--config.optimizer.clipping=0.01\n'
   )
   return [{'config.json': text, 'arguments': arguments, 'metrics.jsonl': b''}]
@@ -214,11 +214,11 @@ def _config():
 
 
 def _read_settings(folder: pathlib.Path) -> None:
-  from nfnets.experiment import build, command_line, train
+  from nfnets.experiment import build, command_line, resume
 
   before = (folder / 'config.json').read_bytes()
   try:
-    with train._claimed(_config(), folder):
+    with resume.claimed(_config(), folder, 1437):
       pass
   except errors.UserError:
     assert (folder / 'config.json').read_bytes() == before
