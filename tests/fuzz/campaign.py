@@ -1,4 +1,4 @@
-"""Feeds a reader in another process with inputs, and stores findings."""
+"""Runs a reader on inputs in another process, and stores findings."""
 
 import itertools
 import multiprocessing
@@ -21,7 +21,7 @@ They replace or add files of the reader's first seed.
 # The worker interrupts Python itself; this is for compiled code.
 _GRACE = 3.0
 _START_SECONDS = 120.0
-_MAX_FINDINGS = 20  # Of one reader: more of them say nothing new.
+_MAX_FINDINGS = 20  # Of one reader: more would be repetitions.
 
 
 class Counts(NamedTuple):
@@ -179,6 +179,6 @@ def _store(folder: pathlib.Path, tree: mutate.Tree, why: str) -> None:
 
 
 def summary(why: str) -> str:
-  """Returns the line of a finding that says most."""
+  """Returns the most informative line of a finding."""
   lines = [line for line in why.splitlines() if re.match(r'\S', line)]
   return lines[-1][:200] if lines else why[:200]

@@ -182,7 +182,7 @@ def _write_integer(out: bytearray, at: int, rng: random.Random) -> None:
 
 
 def restamped(data: bytes) -> bytes:
-  """Makes the checksums of a changed file fit, so that readers go on.
+  """Makes the checksums of a changed file fit, so that readers continue.
 
   Knows PNG, TFRecord, and the digests of our manifests and weights files.
   """

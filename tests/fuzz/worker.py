@@ -37,9 +37,9 @@ def serve(
   """Reads inputs until the pipe is closed.
 
   Args:
-    pipe: takes jobs, gives their outcomes.
+    pipe: receives jobs and sends their outcomes.
     name: see `load`.
-    seed: of all inputs.
+    seed: the seed of all inputs.
     last: where to store each input before it is read.
   """
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
