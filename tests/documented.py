@@ -86,6 +86,8 @@ NOT_RUN = {
     'takes ten minutes; fuzz/test_fuzz.py runs parts of it'
   ),
   'pip install -r requirements-peers.txt': 'downloads packages',
+  'pip install tensorboard': 'downloads packages',
+  'tensorboard --logdir runs/digits': 'is a server',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
   'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'
   ' --workdir=runs/f1': 'needs Slurm; test_launch.py runs it with stand-ins',
