@@ -158,15 +158,20 @@ def load_run(
 
 def _model_options(settings: _Settings) -> 'tree.Options':
   """Returns the options of `create_model` in a run's settings."""
+  from nfnets import models
+
   options = {
     key.removeprefix('model.'): value
     for key, value in settings.items()
     if key.startswith('model.') and key != 'model.name' and value is not None
   }
-  sizes = {'train_size': 'data.image_size', 'test_size': 'data.eval_size'}
-  for option, key in sizes.items():
-    if settings[key]:
-      options[option] = settings[key]
+  # As in `experiment.inputs`.
+  table = models.create_model(settings['model.name']).config
+  train_size = settings['data.image_size'] or table.train_size
+  options['train_size'] = train_size
+  options['test_size'] = settings['data.eval_size'] or table.test_size_for(
+    train_size
+  )
   # Rematerialization only matters in training.
   return {**options, 'remat': False}
 

@@ -112,6 +112,17 @@ def test_weights_and_moving_average_of_a_training_run(monkeypatch, tmp_path):
     assert loaded.class_names == tuple('0123456789')
 
 
+@pytest.mark.parametrize(
+  'image_size, eval_size, sizes',
+  [(0, 0, (192, 256)), (64, 0, (64, 85)), (64, 80, (64, 80))],
+)
+def test_image_sizes_of_a_training_run(image_size, eval_size, sizes):
+  settings = _settings()
+  settings |= {'data.image_size': image_size, 'data.eval_size': eval_size}
+  options = convert._model_options(settings)
+  assert (options['train_size'], options['test_size']) == sizes
+
+
 def test_user_errors(monkeypatch, source, tmp_path):
   target = tmp_path / 'target'
   for arguments, message in (

@@ -80,7 +80,7 @@ def _data() -> dict[str, Any]:
     'train_split': 'train',  # 'train', 'valid', 'test'; folders also 'all'
     'eval_split': 'test',  # likewise
     'image_size': 0,  # pixels; 0: the model's training size
-    'eval_size': 0,  # pixels; 0: the model's test size
+    'eval_size': 0,  # pixels; 0: in the model's proportion to image_size
     'eval_preset': 'deepmind',  # see nfnets/data/presets.py
     'area_range': (0.08, 1.0),  # crop area / image area
     'aspect_range': (3 / 4, 4 / 3),  # crop width / crop height
@@ -98,6 +98,7 @@ def _augment() -> dict[str, Any]:
     'flip': True,  # mirror half of the images horizontally
     'randaugment_layers': 0,  # operations per image; 0: off
     'randaugment_magnitude': 0,  # level of each operation; 10 is strong
+    'randaugment_relative': False,  # distances scale with the image size
     'mixup_alpha': 0.0,  # parameter of the Beta distribution; 0: off
     'cutmix_alpha': 0.0,  # parameter of the Beta distribution; 0: off
     'augment_before_mix': False,  # RandAugment first, then MixUp and CutMix

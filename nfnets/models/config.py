@@ -119,3 +119,7 @@ class ModelConfig:
         )
     if self.width <= 0:
       raise errors.UserError(f'width is {self.width}, expected a value above 0')
+
+  def test_size_for(self, train_size: int) -> int:
+    """Returns a test size in proportion to another training size, pixels."""
+    return train_size * self.test_size // self.train_size
