@@ -40,12 +40,10 @@ Array: TypeAlias = jax.Array
 Edit: TypeAlias = edits.Edit
 ImageStats: TypeAlias = edits.ImageStats
 
-REFERENCE_SIZE = 224
-"""Side of the image, pixels, that the published distances are scaled from."""
-
-# Distances at magnitude 10, pixels.
-_TRANSLATION = 100
+# Distances at magnitude 10, pixels; if relative, in images of _REFERENCE_SIZE.
+TRANSLATION = 100
 _CUTOUT = 40
+_REFERENCE_SIZE = 224  # side, pixels
 
 # (key, stats, magnitude) -> Edit
 Operation = Callable[[Array, ImageStats, ArrayLike], Edit]
@@ -59,25 +57,21 @@ def operations(
   Args:
     reference_quirks: reproduce the published code where it deviates from an
       operation's definition.
-    relative: scale the distances of translations and of the cutout with the
-      image.
+    relative: scale translations and the cutout with the image.
   """
-  return (
-    _OPERATIONS
-    | (_REFERENCE_OPERATIONS if reference_quirks else {})
-    | (_RELATIVE_OPERATIONS if relative else {})
-  )
+  quirks = _REFERENCE_OPERATIONS if reference_quirks else {}
+  return _OPERATIONS | quirks | (_RELATIVE_OPERATIONS if relative else {})
 
 
-def translation(magnitude: ArrayLike, side: int, relative: bool) -> Array:
-  """Returns how far a translation moves an image, float32[], pixels.
+def distance(pixels: int, side: int, relative: bool) -> float:
+  """Returns the distance at magnitude 10, pixels, in an image of this side.
 
   Args:
-    magnitude: RandAugment's.
-    side: length of the image along the translation, pixels.
+    pixels: the published distance.
+    side: height or width of the image.
     relative: whether the distance scales with the image.
   """
-  return _scaled(magnitude, _distance(_TRANSLATION, side, relative))
+  return pixels * side / _REFERENCE_SIZE if relative else pixels
 
 
 def autocontrast(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -194,29 +188,28 @@ def translate_x(
   key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
 ) -> Edit:
   """Shifts by +-10 * magnitude pixels along x, scaled if `relative`."""
-  shift = translation(magnitude, stats.width, relative)
-  return _affine(1, 0, _sign(key) * shift, 0, 1, 0)
+  top = distance(TRANSLATION, stats.width, relative)
+  return _affine(1, 0, _sign(key) * _scaled(magnitude, top), 0, 1, 0)
 
 
 def translate_y(
   key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
 ) -> Edit:
   """Shifts by +-10 * magnitude pixels along y, scaled if `relative`."""
-  shift = translation(magnitude, stats.height, relative)
-  return _affine(1, 0, 0, 0, 1, _sign(key) * shift)
+  top = distance(TRANSLATION, stats.height, relative)
+  return _affine(1, 0, 0, 0, 1, _sign(key) * _scaled(magnitude, top))
 
 
 def cutout(
   key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
 ) -> Edit:
-  """Fills a square of side 2 * int(4 * magnitude) with gray.
+  """Fills a square of side 2 * int(4 * magnitude), or scaled, with gray.
 
-  If `relative`, 4 is scaled by the shorter side. The center is uniform over the
-  pixels; edges of the image clip the square.
+  The center is uniform over the pixels; edges of the image clip the square.
   """
   shape = jnp.array([stats.height, stats.width])
   center = jax.random.randint(key, (2,), 0, shape)
-  top = _distance(_CUTOUT, min(stats.height, stats.width), relative)
+  top = distance(_CUTOUT, min(stats.height, stats.width), relative)
   half = _scaled_int(magnitude, top)
   box = jnp.stack([center - half, center + half], axis=1)
   return edits.identity()._replace(box=box)
@@ -229,11 +222,6 @@ def solarize_add(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   return _table(
     jnp.where(levels < 128, levels + _scaled_int(magnitude, 110), levels)
   )
-
-
-def _distance(pixels: int, side: int, relative: bool) -> float:
-  """Returns a distance at magnitude 10 in an image of this side, pixels."""
-  return pixels * side / REFERENCE_SIZE if relative else pixels
 
 
 def _scaled(magnitude: ArrayLike, top: float) -> Array:
@@ -307,7 +295,6 @@ _REFERENCE_OPERATIONS: dict[str, Operation] = {
   'contrast': _reference_contrast,
 }
 _RELATIVE_OPERATIONS: dict[str, Operation] = {
-  'translate_x': functools.partial(translate_x, relative=True),
-  'translate_y': functools.partial(translate_y, relative=True),
-  'cutout': functools.partial(cutout, relative=True),
+  operation.__name__: functools.partial(operation, relative=True)
+  for operation in (translate_x, translate_y, cutout)
 }

@@ -161,7 +161,7 @@ def _warn_of_gray(augment: ml_collections.ConfigDict, size: int) -> None:
   """Warns if one translation leaves less than half of an image."""
   magnitude = augment.randaugment_magnitude
   relative = augment.randaugment_relative
-  shift = float(ops.translation(magnitude, size, relative))
+  shift = magnitude * ops.distance(ops.TRANSLATION, size, relative) / 10
   if shift <= size / 2:
     return
   remedy = (

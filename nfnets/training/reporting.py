@@ -14,7 +14,7 @@ import rich.console
 import rich.progress
 
 from nfnets.optim import optimizer as optimizer_lib
-from nfnets.training import devices, event_file, metrics_file
+from nfnets.training import devices, event_file, metrics_file, speed
 from nfnets.training import workdir as workdir_lib
 
 _log = logging.getLogger(__name__)
@@ -63,17 +63,23 @@ class Reporter:
       'the output',
       lambda: _terminal(stream or sys.stdout, total_steps, start_step),
     )
-    self._clock = _Clock()
+    self._clock = speed.Clock()
     self._images_per_step = images_per_step
 
-  def progress(self, step: int, loss: float) -> None:
-    """Updates the bar; call it once for every finished step."""
+  def progress(self, step: int, loss: float, done: int = 0) -> None:
+    """Updates the bar; call it once for every finished step.
+
+    Args:
+      step: the step.
+      loss: its loss.
+      done: the last step known to be finished, if it is a later one.
+    """
     if self._active:
-      self._clock.tick()
-      speed = self._images_per_step * self._clock.steps_per_second
+      self._clock.tick(max(step, done))
       rate = self._clock.steps_per_second
+      images = self._images_per_step * rate
       self._terminal.use(
-        lambda terminal: terminal.move(step, loss, speed, rate)
+        lambda terminal: terminal.move(step, loss, images, rate)
       )
 
   def speed(self) -> dict[str, float]:
@@ -83,9 +89,9 @@ class Reporter:
     """
     if not self._active or not self._clock.steps_per_second:
       return {}
-    speed = self._images_per_step * self._clock.steps_per_second
-    self._clock = _Clock(running=True)
-    return {'images_per_second': speed}
+    self._clock.restart()
+    rate = self._clock.steps_per_second
+    return {'images_per_second': self._images_per_step * rate}
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
@@ -160,27 +166,6 @@ class _Report(Generic[_R]):
       self._what,
       getattr(error, 'strerror', None) or error,
     )
-
-
-class _Clock:
-  """Measures steps per second since its creation or its first tick."""
-
-  def __init__(self, running: bool = False) -> None:
-    self._start = time.perf_counter() if running else None
-    self._steps = 0
-    self.steps_per_second = 0.0
-
-  def tick(self) -> None:
-    now = time.perf_counter()
-    if self._start is None:
-      self._start = now
-    else:
-      self._steps += 1
-      self.steps_per_second = self._steps / max(now - self._start, 1e-9)
-
-  def skip(self, seconds: float) -> None:
-    if self._start is not None:
-      self._start += seconds
 
 
 class _Bar:

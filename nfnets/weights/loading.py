@@ -20,6 +20,7 @@ class Loaded(NamedTuple):
   state: registry.State
   class_names: tuple[str, ...]  # one per class
   eval_preset: str  # for test images, see `data.crops.eval_crop`
+  images: dict[str, int] = {}  # see `save`
 
 
 def load(
@@ -35,7 +36,7 @@ def load(
   file is executed: pickles are read by a restricted unpickler that can only
   build arrays. The arrays must have exactly the model's names and shapes.
 
-  For example, to load DeepMind's NFNet-F0:
+  To load DeepMind's NFNet-F0:
 
     model = nfnets.create_model('nfnet_f0')
     params, state = nfnets.load('F0_haiku.npz', 'nfnet_f0')
@@ -52,9 +53,9 @@ def load(
       bit for bit. No effect on models that standardize as timm does.
     reset_head: whether to replace the classifier by a newly initialized one.
     **overrides: options of `create_model`; num_classes=0 ignores the file's
-      classifier. Options stored in the file apply
-      by default; overrides may only contradict those that do not change what
-      the network computes in evaluation, such as `drop_rate`.
+      classifier. Options stored in the file apply by default; overrides may
+      only contradict those that do not change what the network computes in
+      evaluation, such as `drop_rate`.
 
   Returns:
     (params, state) for `model.apply`: {module: {name: array}} of float32 NumPy
@@ -92,8 +93,21 @@ def load_for(
     UserError: see `load`; also if the file stores options that differ from the
       model's configuration.
   """
+  source = sources.read(path, model.config.name)
+  return unpack(source, model, reset_head)
+
+
+def unpack(
+  source: sources.Source, model: models.Model, reset_head: bool = False
+) -> tuple[registry.Params, registry.State]:
+  """Does what `load_for` does, with a file that was read already.
+
+  Args:
+    source: the contents of the file.
+    model: the model.
+    reset_head: as in `load_for`.
+  """
   name = model.config.name
-  source = sources.read(path, name)
   _check_name(source, name, tree.options(model.config))
   agreement.check_config(source, model.config)
   params, state = fit(source, model, reset_head)
@@ -140,6 +154,7 @@ def load_model(
     tree.unflatten(state),
     class_names.resolve(model.config.num_classes, source.class_names),
     source.eval_preset or catalogue.eval_preset(model.config),
+    source.images,
   )
 
 

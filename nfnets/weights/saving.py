@@ -1,7 +1,7 @@
 """Saves weights in any layout that `load` reads."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ def save(
   layout: str = 'nfnets',
   *,
   class_names: Sequence[str] = (),
+  images: Mapping[str, int] | None = None,
   eval_preset: str | None = None,
   refit: bool = False,
   **overrides: Any,
@@ -38,6 +39,8 @@ def save(
       published files; 'timm' writes safetensors of a state dict that timm
       loads with strict=True.
     class_names: one name per class; stored by layout 'nfnets' only.
+    images: the numbers of images that the network was trained and evaluated
+      on, by 'train' and 'eval'; stored by layout 'nfnets' only.
     eval_preset: the preset of `data.crops.eval_crop` for test images; None
       selects the preset of the model's authors. Stored by layout 'nfnets' only.
     refit: for layout 'timm' and networks standardized as the published ones:
@@ -66,7 +69,7 @@ def save(
     files.write_safetensors(
       path,
       metadata.join(flat, flat_state),
-      metadata.make(model.config, class_names, eval_preset),
+      metadata.make(model.config, class_names, eval_preset, images),
     )
   elif layout == 'deepmind':
     deepmind.write(path, tree.unflatten(flat), tree.unflatten(flat_state))

@@ -22,6 +22,7 @@ class Source(NamedTuple):
   name: str | None  # the model, if the file or the hub id specifies it
   options: tree.Options = {}  # empty if the file stores none
   class_names: tuple[str, ...] = ()
+  images: dict[str, int] = {}  # see `metadata.make`
   eval_preset: str | None = None
 
 
@@ -63,6 +64,7 @@ def read(path: str | pathlib.Path, name: str | None = None) -> Source:
     header.name,
     header.options,
     header.class_names,
+    header.images,
     header.eval_preset,
   )
 

@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import time
 
 import jax
 import pytest
@@ -22,7 +23,7 @@ class Clock:
 
   def __init__(self, monkeypatch):
     self.now = 0.0
-    monkeypatch.setattr(reporting.time, 'perf_counter', lambda: self.now)
+    monkeypatch.setattr(time, 'perf_counter', lambda: self.now)
 
 
 @pytest.fixture
