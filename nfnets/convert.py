@@ -180,20 +180,18 @@ def _images(dataset: 'manifest.Dataset | None') -> dict[str, int]:
 
 def _model_options(settings: _Settings) -> 'tree.Options':
   """Returns the options of `create_model` in a run's settings."""
-  from nfnets import models
-
   options = {
     key.removeprefix('model.'): value
     for key, value in settings.items()
     if key.startswith('model.') and key != 'model.name' and value is not None
   }
   # As in `experiment.inputs`.
-  table = models.create_model(settings['model.name']).config
-  train_size = settings['data.image_size'] or table.train_size
-  options['train_size'] = train_size
-  options['test_size'] = settings['data.eval_size'] or table.test_size_for(
-    train_size
+  image_size, eval_size = (
+    settings['data.image_size'],
+    settings['data.eval_size'],
   )
+  sizes = {'train_size': image_size, 'test_size': eval_size or image_size}
+  options |= {option: size for option, size in sizes.items() if size}
   # Rematerialization only matters in training.
   return {**options, 'remat': False}
 

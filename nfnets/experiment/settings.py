@@ -50,7 +50,7 @@ SETTINGS: dict[str, kinds.Setting] = {
   'data.eval_split': kinds.text('test', _SPLITS),
   # Pixels; 0: the model's training size.
   'data.image_size': kinds.integer(0, most=16384),
-  # Pixels; 0: image_size times the model's ratio of test to training size.
+  # Pixels; 0: image_size, or the model's test size if that is 0, too.
   'data.eval_size': kinds.integer(0, most=16384),
   # See nfnets/data/presets.py.
   'data.eval_preset': kinds.text('deepmind', presets.EVAL_PRESETS),

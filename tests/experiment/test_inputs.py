@@ -42,16 +42,14 @@ def test_image_sizes_default_to_those_of_the_model(config, reading):
 
 
 @pytest.mark.parametrize(
-  'name, train_size, test_size',
-  [('nfnet_f0', 64, 85), ('nfnet_f1', 112, 160), ('nf_resnet50', 64, 64)],
+  'image_size, eval_size, expected',
+  [(0, 0, 256), (64, 0, 64), (64, 80, 80), (0, 80, 80)],
 )
-def test_evaluation_images_grow_with_the_training_images(
-  config, name, train_size, test_size
+def test_evaluation_images_follow_the_training_images(
+  config, image_size, eval_size, expected
 ):
-  config.model.name = name
-  config.model.width = None
-  config.data.image_size = train_size
-  assert inputs.eval_size(config, build.make_model(config, 10)) == test_size
+  config.data.image_size, config.data.eval_size = image_size, eval_size
+  assert inputs.eval_size(config, build.make_model(config, 10)) == expected
 
 
 def test_batch_sizes(config, reading):
