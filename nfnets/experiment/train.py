@@ -9,12 +9,20 @@ import jax
 import ml_collections
 
 from nfnets import errors, weights
-from nfnets.analysis import macs
 from nfnets.data import source as source_lib
-from nfnets.experiment import build, checks, classes, fitting, inputs, resume
+from nfnets.experiment import (
+  build,
+  checks,
+  classes,
+  fitting,
+  inputs,
+  opening,
+  resume,
+)
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, manifest, reporting
+from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import dataset as dataset_lib
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
 
@@ -45,12 +53,17 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
     stack.enter_context(_explained(config, checkpointer))
     create, start, metrics = _start_state(steps, checkpointer)
+    opening.announce(opening.describe_data(config, source, eval_source, length))
+    opening.announce(opening.describe_network(steps))
+    opening.announce(opening.COMPILING)
     memory = fitting.check_training(steps, len(eval_source))
+    opening.announce(f'memory     {memory}')
     resume.save_settings(config, workdir)
-    reporter = stack.enter_context(_reporter(config, workdir, length, start))
-    reporter.message(_summary(steps, memory, start))
+    if start:
+      opening.announce(f'resuming from step {start}')
     if start and 0 < before < length.total:
-      reporter.message(resume.describe_longer(before, length.total, start))
+      opening.announce(resume.describe_longer(before, length.total, start))
+    reporter = stack.enter_context(_reporter(config, workdir, length, start))
     outcome = loop.train(
       devices.replicate(create()),
       train_step=steps.train,
@@ -76,7 +89,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 def _checkpointer(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
-  dataset: manifest.Dataset,
+  dataset: dataset_lib.Dataset,
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
@@ -100,6 +113,7 @@ def _reporter(
       total_steps=length.total,
       images_per_step=config.train.batch_size,
       start_step=start,
+      shorter=opening.SHORTER,
     )
   )
 
@@ -166,22 +180,6 @@ def _explained(
     ' config.eval.batch_size',
     saved,
   )
-
-
-def _summary(steps: steps_lib.Steps, memory: str, start: int) -> str:
-  """Describes model, devices, memory, optimizer, and the step if resumed."""
-  config, model = steps.config, steps.model
-  size = inputs.image_size(config, model)
-  params = steps_lib.state_shapes(steps).params
-  summary = reporting.start_summary(
-    model=config.model.name,
-    parameters=sum(x.size for x in jax.tree.leaves(params)),
-    gmacs=macs.model_macs(model, size) / 1e9,
-    image_size=size,
-    memory=memory,
-    groups=build.describe_groups(config, params),
-  )
-  return f'{summary}\nresuming from step {start}' if start else summary
 
 
 def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:

@@ -69,23 +69,6 @@ def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed()), later)
 
 
-def test_the_summary_contains_the_step_of_a_resumed_run(config):
-  run = steps.make_steps(config, 10, lambda step: 0.1)
-  first, resumed = (train._summary(run, '1 GiB', step) for step in (0, 8))
-  assert resumed == f'{first}\nresuming from step 8'
-  assert 'memory     1 GiB' in first
-  model = run.model
-  count = sum(
-    x.size
-    for x in jax.tree.leaves(
-      jax.eval_shape(
-        model.init, jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3))
-      )[0]
-    )
-  )
-  assert f'nf_resnet50: {count:,} parameters' in first
-
-
 @pytest.mark.parametrize(
   'status, first',
   [
