@@ -44,9 +44,9 @@ def eval_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
   """Returns the side of the evaluation images in pixels.
 
   Unless set, it is that of the training images if that is set, and otherwise
-  the model's. The ratio of a model's two sizes does not suit small images:
-  trained on flowers at 64 pixels, a narrow F0 scored 59% of them right at 64,
-  53% at 85 and 40% at 160.
+  the model's. The ratio of the model's two sizes does not suit small images: a
+  narrow F0, trained on flowers at 64 pixels, classified 59% of held-out ones
+  correctly at 64 pixels, 53% at 85 and 40% at 160.
   """
   data = config.data
   return data.eval_size or data.image_size or model.config.test_size
