@@ -25,7 +25,12 @@ def get_config():
   config.model.drop_rate = 0.25
   config.model.stochdepth_rate = 0.1
   config.data.eval_split = 'valid'
+  # Close to the published preset at the model's own size. The published one
+  # shows only the center of smaller images.
+  config.data.eval_preset = 'timm'
   config.data.area_range = (0.25, 1.0)
+  # RandAugment is off; if you enable it, its distances fit the image size.
+  config.augment.randaugment_relative = True
   config.optimizer.learning_rate = 0.02
   config.optimizer.learning_rate_batch = 0
   config.optimizer.warmup_epochs = 1.0

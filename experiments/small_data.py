@@ -8,6 +8,9 @@ dropout and stochastic depth. Skip gains start above 0: at a small learning
 rate, clipping would keep them near 0 for most of a short run. If there are
 published weights for your task, start from those: see finetune.py.
 
+For smaller pictures, set --config.data.image_size: the size of the evaluation
+and the distances of RandAugment follow it.
+
 Meant for one GPU; on a CPU it takes very long.
 """
 
@@ -24,11 +27,14 @@ def get_config():
   config.model.stochdepth_rate = 0.1
   config.model.skip_gain_init = 0.2
   config.data.image_size = 128
-  config.data.eval_size = 160
   config.data.eval_split = 'valid'
+  # The published preset shows only the center of small images.
+  config.data.eval_preset = 'timm'
   config.data.area_range = (0.25, 1.0)
   config.augment.randaugment_layers = 2
   config.augment.randaugment_magnitude = 5
+  # The published distances would turn most of a small image gray.
+  config.augment.randaugment_relative = True
   config.augment.mixup_alpha = 0.2
   config.augment.cutmix_alpha = 1.0
   config.optimizer.learning_rate = 0.1

@@ -217,10 +217,10 @@ def _model_options(settings: _Settings) -> 'tree.Options':
     for key, value in settings.items()
     if key.startswith('model.') and key != 'model.name' and value is not None
   }
-  sizes = {'train_size': 'data.image_size', 'test_size': 'data.eval_size'}
-  for option, key in sizes.items():
-    if settings[key]:
-      options[option] = settings[key]
+  # As in `experiment.inputs`.
+  size = settings['data.image_size']
+  sizes = {'train_size': size, 'test_size': settings['data.eval_size'] or size}
+  options |= {option: value for option, value in sizes.items() if value}
   # Rematerialization only matters in training.
   return {**options, 'remat': False}
 

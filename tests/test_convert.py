@@ -139,6 +139,17 @@ def test_a_checkpoint_of_an_older_version_numbers_its_classes(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
+  'image_size, eval_size, sizes',
+  [(0, 0, (None, None)), (64, 0, (64, 64)), (64, 80, (64, 80))],
+)
+def test_image_sizes_of_a_training_run(image_size, eval_size, sizes):
+  settings = _settings()
+  settings |= {'data.image_size': image_size, 'data.eval_size': eval_size}
+  options = convert._model_options(settings)
+  assert (options.get('train_size'), options.get('test_size')) == sizes
+
+
+@pytest.mark.parametrize(
   'changes, reason',
   [
     (None, 'model.name is None'),

@@ -81,6 +81,19 @@ def test_pretraining_as_in_appendix_a5(variant, epochs, batch_size, decay):
   assert config.optimizer.weight_decay == decay
 
 
+def test_only_files_for_your_own_pictures_scale_with_the_image_size():
+  relative, eval_presets = set(), {}
+  for value in VALUES:
+    config, name = load(value), value.rpartition('/')[2]
+    if config.augment.randaugment_relative:
+      relative.add(name)
+    eval_presets[name] = config.data.eval_preset
+  own = {'finetune.py', 'small_data.py'}
+  assert relative == own
+  timm = {name for name in eval_presets if eval_presets[name] == 'timm'}
+  assert timm == own | {'digits.py'}
+
+
 def test_the_table_of_results_has_the_right_files_and_sizes():
   rows = re.findall(
     r'^\| `(\w+\.py)(:\w+\+?)?` \| (\d+) / (\d+) ', RESULTS, re.M

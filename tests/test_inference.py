@@ -8,6 +8,7 @@ import pytest
 from jax import export
 
 from nfnets import errors, inference, weights
+from nfnets.data import crops, presets
 from nfnets.layers import convolution
 from tests.data import pictures
 from tests.golden import fill
@@ -82,6 +83,18 @@ def test_unreadable_files_are_reported_and_skipped(loaded, files):
     (files[3], 'truncated PNG'),
     (files[4], 'not a regular file'),
   ]
+
+
+@pytest.mark.parametrize('preset', presets.EVAL_PRESETS)
+def test_images_are_cropped_with_the_preset_of_the_weights(
+  loaded, files, preset
+):
+  config = loaded.model.config
+  out, expected = np.zeros((2, 32, 32, 3), np.uint8)
+  inference._make_read_into(loaded._replace(eval_preset=preset))(files[0], out)
+  image = files[0].read_bytes()
+  crops.eval_crop(image, expected, preset, config.crop_pct, config.crop_mode)
+  np.testing.assert_array_equal(out, expected)
 
 
 def test_unknown_preset_is_an_error(loaded, files):

@@ -8,6 +8,9 @@ the center of the cutout; the other operations ignore it. Pixels from outside of
 the image are gray, level 128.
 
 The ranges are those of the published NFNet code, which differ from the paper's.
+Its translations and cutouts are in pixels, at any image size. `relative=True`
+scales them with the image; at 224 x 224 pixels they are the published ones.
+
 That code also deviates from the definition of two operations;
 `reference_quirks=True` reproduces it:
 
@@ -23,6 +26,7 @@ References:
   reduced search space <https://arxiv.org/abs/1909.13719>`_, 2020, section 3.
 """
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -36,18 +40,38 @@ Array: TypeAlias = jax.Array
 Edit: TypeAlias = edits.Edit
 ImageStats: TypeAlias = edits.ImageStats
 
+# Distances at magnitude 10, pixels; if relative, in images of _REFERENCE_SIZE.
+TRANSLATION = 100
+_CUTOUT = 40
+_REFERENCE_SIZE = 224  # side, pixels
+
 # (key, stats, magnitude) -> Edit
 Operation = Callable[[Array, ImageStats, ArrayLike], Edit]
 
 
-def operations(*, reference_quirks: bool) -> dict[str, Operation]:
+def operations(
+  *, reference_quirks: bool, relative: bool = False
+) -> dict[str, Operation]:
   """Returns all operations by name, in the published order.
 
   Args:
     reference_quirks: reproduce the published code where it deviates from an
       operation's definition.
+    relative: scale translations and the cutout with the image.
   """
-  return _OPERATIONS | (_REFERENCE_OPERATIONS if reference_quirks else {})
+  quirks = _REFERENCE_OPERATIONS if reference_quirks else {}
+  return _OPERATIONS | quirks | (_RELATIVE_OPERATIONS if relative else {})
+
+
+def distance(pixels: int, side: int, relative: bool) -> float:
+  """Returns the distance at magnitude 10, pixels, in an image of this side.
+
+  Args:
+    pixels: the published distance.
+    side: height or width of the image.
+    relative: whether the distance scales with the image.
+  """
+  return pixels * side / _REFERENCE_SIZE if relative else pixels
 
 
 def autocontrast(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -160,26 +184,33 @@ def shear_y(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   return _affine(1, 0, 0, _sign(key) * _scaled(magnitude, 0.3), 1, 0)
 
 
-def translate_x(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
-  """Shifts by +-10 * magnitude pixels along x, at any image size."""
-  del stats
-  return _affine(1, 0, _sign(key) * _scaled(magnitude, 100), 0, 1, 0)
+def translate_x(
+  key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
+) -> Edit:
+  """Shifts by +-10 * magnitude pixels along x, scaled if `relative`."""
+  top = distance(TRANSLATION, stats.width, relative)
+  return _affine(1, 0, _sign(key) * _scaled(magnitude, top), 0, 1, 0)
 
 
-def translate_y(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
-  """Shifts by +-10 * magnitude pixels along y, at any image size."""
-  del stats
-  return _affine(1, 0, 0, 0, 1, _sign(key) * _scaled(magnitude, 100))
+def translate_y(
+  key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
+) -> Edit:
+  """Shifts by +-10 * magnitude pixels along y, scaled if `relative`."""
+  top = distance(TRANSLATION, stats.height, relative)
+  return _affine(1, 0, 0, 0, 1, _sign(key) * _scaled(magnitude, top))
 
 
-def cutout(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
-  """Fills a square of side 2 * int(4 * magnitude) with gray.
+def cutout(
+  key: Array, stats: ImageStats, magnitude: ArrayLike, relative: bool = False
+) -> Edit:
+  """Fills a square of side 2 * int(4 * magnitude), or scaled, with gray.
 
   The center is uniform over the pixels; edges of the image clip the square.
   """
   shape = jnp.array([stats.height, stats.width])
   center = jax.random.randint(key, (2,), 0, shape)
-  half = _scaled_int(magnitude, 40)
+  top = distance(_CUTOUT, min(stats.height, stats.width), relative)
+  half = _scaled_int(magnitude, top)
   box = jnp.stack([center - half, center + half], axis=1)
   return edits.identity()._replace(box=box)
 
@@ -262,4 +293,8 @@ _OPERATIONS: dict[str, Operation] = {
 _REFERENCE_OPERATIONS: dict[str, Operation] = {
   'solarize': _reference_solarize,
   'contrast': _reference_contrast,
+}
+_RELATIVE_OPERATIONS: dict[str, Operation] = {
+  operation.__name__: functools.partial(operation, relative=True)
+  for operation in (translate_x, translate_y, cutout)
 }

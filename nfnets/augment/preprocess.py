@@ -69,6 +69,7 @@ def make_preprocess(
   std: Sequence[float],
   flip: bool,
   randaugment: tuple[int, float] | None = None,
+  randaugment_relative: bool = False,
   mixup_alpha: float | None = None,
   cutmix_alpha: float | None = None,
   augment_before_mix: bool = False,
@@ -85,6 +86,8 @@ def make_preprocess(
     std: standard deviation of each channel, as a fraction of 255.
     flip: mirror each image left to right with probability 1/2.
     randaugment: number of operations and their magnitude; None disables it.
+    randaugment_relative: scale RandAugment's distances with the image instead
+      of the published pixels (see `ops`).
     mixup_alpha: parameter of MixUp's Beta distribution, > 0 (published 0.2);
       None disables MixUp.
     cutmix_alpha: parameter of CutMix's Beta distribution, > 0 (published 1);
@@ -106,7 +109,7 @@ def make_preprocess(
   for alpha in (mixup_alpha, cutmix_alpha):
     if alpha is not None and alpha <= 0:
       raise ValueError(f'alpha is {alpha!r}: it must be above 0, or None')
-  augment = _make_augment(randaugment, reference_quirks)
+  augment = _make_augment(randaugment, randaugment_relative, reference_quirks)
   mix = _make_mix(mixup_alpha, cutmix_alpha)
   mixes = mixup_alpha is not None or cutmix_alpha is not None
   images_per_example = 2 if mixes else 1
@@ -159,7 +162,7 @@ def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _make_augment(
-  randaugment: tuple[int, float] | None, reference_quirks: bool
+  randaugment: tuple[int, float] | None, relative: bool, reference_quirks: bool
 ) -> Augment:
   if randaugment is None:
     return lambda key, images: images
@@ -168,6 +171,7 @@ def _make_augment(
     randaugment_lib.randaugment,
     layers=layers,
     magnitude=magnitude,
+    relative=relative,
     reference_quirks=reference_quirks,
   )
 

@@ -17,6 +17,7 @@ def randaugment(
   *,
   layers: int,
   magnitude: float,
+  relative: bool = False,
   reference_quirks: bool = False,
 ) -> jax.Array:
   """Applies `layers` operations, each drawn uniformly from all sixteen.
@@ -31,6 +32,8 @@ def randaugment(
     layers: number of operations (the paper's N), at least 1.
     magnitude: magnitude of every operation (the paper's M), 0 or above; 10 is
       the top of the published scale.
+    relative: scale the distances of translations and of the cutout with the
+      image instead of the published pixels (see `ops`).
     reference_quirks: reproduce the published code where it deviates from an
       operation's definition (see `ops`).
 
@@ -48,7 +51,9 @@ def randaugment(
     raise ValueError(f'layers is {layers!r}: it must be at least 1')
   if magnitude < 0:
     raise ValueError(f'magnitude is {magnitude!r}: it must be 0 or above')
-  operations = ops.operations(reference_quirks=reference_quirks)
+  operations = ops.operations(
+    reference_quirks=reference_quirks, relative=relative
+  )
   uses_histogram = jnp.array([name in _USE_HISTOGRAM for name in operations])
 
   def layer(number: int, image: jax.Array) -> jax.Array:

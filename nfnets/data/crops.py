@@ -24,6 +24,9 @@ CROP_TRIES = 10
 DRAWS_PER_CROP = 4 * CROP_TRIES
 """Number of uniform draws that `random_crop_box` takes."""
 
+MARGIN = 32
+"""Pixels by which the published presets resize beyond the size of the crop."""
+
 _CROP_MODES = ('squash', 'center')
 
 
@@ -234,14 +237,15 @@ def check_preset(
 
 
 def _squash_then_cut(image: np.ndarray, out: np.ndarray) -> None:
-  side = len(out) + 32
+  side = len(out) + MARGIN
   squashed = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
-  out[:] = squashed[16:-16, 16:-16]
+  cut = MARGIN // 2
+  out[:] = squashed[cut:-cut, cut:-cut]
 
 
 def _cut_then_resize(image: np.ndarray, out: np.ndarray) -> None:
   height, width = image.shape[:2]
-  side = max(1, len(out) * min(height, width) // (len(out) + 32))
+  side = max(1, len(out) * min(height, width) // (len(out) + MARGIN))
   # The published code rounds the margin up.
   box = Box((height - side + 1) // 2, (width - side + 1) // 2, side, side)
   _resize_into(_cut(image, box), out)

@@ -17,6 +17,7 @@ from nfnets.training import workdir as workdir_lib
 # Setting -> the one that switches it off while it is 0.
 _NEEDS = {
   'augment.randaugment_magnitude': 'augment.randaugment_layers',
+  'augment.randaugment_relative': 'augment.randaugment_layers',
   'optimizer.clip_eps': 'optimizer.clipping',
   'train.sam_share': 'train.sam_rho',
 }

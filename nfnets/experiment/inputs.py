@@ -4,15 +4,19 @@ Training, evaluation and previews use these functions, so all of them see the
 same images.
 """
 
+import logging
 import math
 
 import jax
 import ml_collections
 
 from nfnets import models
+from nfnets.augment import ops
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, pipeline, sources
+from nfnets.data import batches, crops, pipeline, sources
 from nfnets.data import source as source_lib
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_source(
@@ -37,8 +41,15 @@ def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
 
 
 def eval_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
-  """Returns the side of the evaluation images in pixels."""
-  return config.data.eval_size or model.config.test_size
+  """Returns the side of the evaluation images in pixels.
+
+  Unless set, it is that of the training images if that is set, and otherwise
+  the model's. The ratio of the model's two sizes does not suit small images: a
+  narrow F0, trained on flowers at 64 pixels, classified 59% of held-out ones
+  correctly at 64 pixels, 53% at 85 and 40% at 160.
+  """
+  data = config.data
+  return data.eval_size or data.image_size or model.config.test_size
 
 
 def eval_batch_size(
@@ -94,7 +105,11 @@ def eval_batches(
   source: source_lib.Source,
   model: models.Model,
 ) -> batches.Batches:
-  """Builds this process's evaluation batches, each image exactly once."""
+  """Builds this process's evaluation batches, each image exactly once.
+
+  Warns if the preset is not meant for images this small.
+  """
+  _warn_of_cropping(config, eval_size(config, model))
   return pipeline.eval_batches(
     source,
     batch_size=eval_batch_size(config, len(source), jax.device_count()),
@@ -121,17 +136,55 @@ def _reading(config: ml_collections.ConfigDict) -> pipeline.Reading:
 def make_preprocess(
   config: ml_collections.ConfigDict, model: models.Model
 ) -> preprocess_lib.Preprocess:
-  """Builds the function that augments and normalizes a training batch."""
+  """Builds the function that augments and normalizes a training batch.
+
+  Warns if RandAugment is not meant for images this small.
+  """
   augment = config.augment
   layers = augment.randaugment_layers
+  if layers:
+    _warn_of_gray(augment, image_size(config, model))
   return preprocess_lib.make_preprocess(
     num_classes=model.config.num_classes,
     mean=model.config.mean,
     std=model.config.std,
     flip=augment.flip,
     randaugment=(layers, augment.randaugment_magnitude) if layers else None,
+    randaugment_relative=augment.randaugment_relative,
     mixup_alpha=augment.mixup_alpha or None,
     cutmix_alpha=augment.cutmix_alpha or None,
     augment_before_mix=augment.augment_before_mix,
     reference_quirks=augment.reference_quirks,
   )
+
+
+def _warn_of_gray(augment: ml_collections.ConfigDict, size: int) -> None:
+  """Warns if one translation leaves less than half of an image."""
+  magnitude = augment.randaugment_magnitude
+  relative = augment.randaugment_relative
+  shift = magnitude * ops.distance(ops.TRANSLATION, size, relative) / 10
+  if shift <= size / 2:
+    return
+  remedy = (
+    'reduce it'
+    if relative
+    else '--config.augment.randaugment_relative=true scales distances with the'
+    ' image'
+  )
+  _LOG.warning(
+    'RandAugment shifts images of %d pixels by %.0f pixels and fills the rest'
+    ' with gray (config.augment.randaugment_magnitude=%s): %s',
+    *(size, shift, magnitude, remedy),
+  )
+
+
+def _warn_of_cropping(config: ml_collections.ConfigDict, size: int) -> None:
+  """Warns if a published preset leaves less than 3/4 of an image's sides."""
+  preset = config.data.eval_preset
+  shown = size / (size + crops.MARGIN)
+  if preset != 'timm' and shown < 3 / 4:
+    _LOG.warning(
+      'config.data.eval_preset=%s shows only the central %.0f%% of each side in'
+      ' images of %d pixels: --config.data.eval_preset=timm shows more',
+      *(preset, 100 * shown, size),
+    )

@@ -48,8 +48,9 @@ SETTINGS: dict[str, kinds.Setting] = {
   # Only folders have 'all'.
   'data.train_split': kinds.text('train', _SPLITS),
   'data.eval_split': kinds.text('test', _SPLITS),
-  # Pixels; 0: the model's training and test size.
+  # Pixels; 0: the model's training size.
   'data.image_size': kinds.integer(0, most=16384),
+  # Pixels; 0: image_size, or the model's test size if that is 0, too.
   'data.eval_size': kinds.integer(0, most=16384),
   # See nfnets/data/presets.py.
   'data.eval_preset': kinds.text('deepmind', presets.EVAL_PRESETS),
@@ -76,6 +77,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   'augment.randaugment_layers': kinds.integer(0, most=100),
   # RandAugment: level of each operation; 10 is strong.
   'augment.randaugment_magnitude': kinds.integer(0, most=100),
+  # RandAugment: scale distances with the image; False: published pixels.
+  'augment.randaugment_relative': kinds.flag(False),
   # Parameters of the Beta distributions of MixUp and CutMix; 0: off.
   'augment.mixup_alpha': kinds.number(0.0),
   'augment.cutmix_alpha': kinds.number(0.0),

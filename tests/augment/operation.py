@@ -8,9 +8,9 @@ from nfnets.augment import edits, ops
 
 
 @functools.cache
-def jitted(name, reference_quirks=False):
+def jitted(name, **options):
   """Returns (key, uint8[H, W, 3], magnitude) -> uint8[H, W, 3], jitted."""
-  operation = ops.operations(reference_quirks=reference_quirks)[name]
+  operation = ops.operations(**{'reference_quirks': False, **options})[name]
 
   def apply(key, image, magnitude):
     edit = operation(key, edits.image_stats(image), magnitude)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn import datasets
 
-from nfnets.augment import ops
+from nfnets.augment import edits, ops
 from tests.augment import operation
 
 MAGNITUDES = (1, 5, 7, 10, 15)
@@ -21,8 +21,8 @@ def photographs() -> list[np.ndarray]:
   return [china, flower, flower[100:292, 200:361]]
 
 
-def apply(name, image, magnitude, seed=0, *, reference_quirks=False):
-  apply_fn = operation.jitted(name, reference_quirks)
+def apply(name, image, magnitude, seed=0, **options):
+  apply_fn = operation.jitted(name, **options)
   result = np.asarray(apply_fn(jax.random.key(seed), image, magnitude))
   assert result.dtype == np.uint8
   return result
@@ -134,6 +134,54 @@ def test_the_cutout_center_is_uniform():
   # Each position is expected 125 times; 5 standard deviations are 55.
   assert counts.min() > 70
   assert counts.max() < 180
+
+
+DISTANCES = {'translate_x', 'translate_y', 'cutout'}
+
+
+def edit_of(name, height, width, magnitude, seed=0, *, relative):
+  operation = ops.operations(reference_quirks=False, relative=relative)[name]
+  blank = edits.image_stats(np.zeros((height, width, 3), np.uint8), False)
+  return operation(jax.random.key(seed), blank, magnitude)
+
+
+@pytest.mark.parametrize('name', sorted(DISTANCES))
+def test_relative_distances_at_224_pixels_are_the_published_ones(name):
+  for magnitude in (*MAGNITUDES, 12.5):
+    for seed in range(2):
+      published, relative = (
+        edit_of(name, 224, 224, magnitude, seed, relative=relative)
+        for relative in (False, True)
+      )
+      jax.tree.map(np.testing.assert_array_equal, published, relative)
+
+
+@pytest.mark.parametrize('magnitude', [5, 10])
+def test_relative_distances_scale_with_the_image(magnitude):
+  """100 and 40 pixels of 224 are 50 and 20 of 112, 25 and 10 of 56."""
+  for name, index, top in (('translate_x', 2, 50), ('translate_y', 5, 25)):
+    edit = edit_of(name, 56, 112, magnitude, relative=True)
+    assert abs(float(edit.matrix[index])) == magnitude * top / 10
+  box = edit_of('cutout', 56, 112, magnitude, relative=True).box
+  np.testing.assert_array_equal(box[:, 1] - box[:, 0], 2 * magnitude)
+
+
+def test_published_distances_do_not_depend_on_the_image():
+  for size in (32, 300):
+    for name, index in (('translate_x', 2), ('translate_y', 5)):
+      edit = edit_of(name, size, size, 5, relative=False)
+      assert abs(float(edit.matrix[index])) == 50
+    box = edit_of('cutout', size, size, 5, relative=False).box
+    np.testing.assert_array_equal(box[:, 1] - box[:, 0], 40)
+
+
+def test_relative_changes_no_other_operation():
+  for quirks in (False, True):
+    published = ops.operations(reference_quirks=quirks)
+    relative = ops.operations(reference_quirks=quirks, relative=True)
+    assert list(published) == list(relative)
+    changed = {x for x in published if published[x] is not relative[x]}
+    assert changed == DISTANCES
 
 
 @pytest.mark.parametrize('name', ['color', 'contrast', 'brightness'])

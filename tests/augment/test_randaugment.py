@@ -47,17 +47,18 @@ def test_layers_apply_the_drawn_operations_in_order(images):
   assert seen == set(NAMES)
 
 
-def test_reference_quirks_reach_their_operations(images):
-  result = apply(images, layers=1, magnitude=12, reference_quirks=True)
+def test_quirks_and_relative_distances_reach_their_operations(images):
+  options = {'relative': True, 'reference_quirks': True}
+  result = apply(images, layers=1, magnitude=12, **options)
   seen = set()
   keys = jax.random.split(jax.random.key(0), COUNT)
   for key, image, augmented in zip(keys, images, result, strict=True):
     name, op_key = drawn(jax.random.fold_in(key, 0))
-    if name in ('solarize', 'contrast'):
+    if name in ('solarize', 'contrast', 'translate_x', 'translate_y', 'cutout'):
       seen.add(name)
-      expected = operation.jitted(name, True)(op_key, image, 12)
+      expected = operation.jitted(name, **options)(op_key, image, 12)
       np.testing.assert_array_equal(augmented, expected, err_msg=name)
-  assert len(seen) == 2
+  assert len(seen) == 5
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nfnets.data import pipeline
-from nfnets.experiment import build, inputs
+from nfnets.experiment import build, command_line, inputs, recipes
 from nfnets.experiment import config as config_lib
 
 
@@ -39,6 +39,17 @@ def test_image_sizes_default_to_those_of_the_model(config, reading):
   inputs.train_batches(config, None, model, 1)
   inputs.eval_batches(config, range(5000), model)
   assert [call['image_size'] for call in reading] == [192, 256, 32, 48]
+
+
+@pytest.mark.parametrize(
+  'image_size, eval_size, expected',
+  [(0, 0, 256), (64, 0, 64), (64, 80, 80), (0, 80, 80)],
+)
+def test_evaluation_images_follow_the_training_images(
+  config, image_size, eval_size, expected
+):
+  config.data.image_size, config.data.eval_size = image_size, eval_size
+  assert inputs.eval_size(config, build.make_model(config, 10)) == expected
 
 
 def test_batch_sizes(config, reading):
@@ -118,3 +129,109 @@ def test_zero_disables_an_augmentation(config, alphas, images_per_example):
     expected = (images / 255 - model.config.mean) / model.config.std
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
     assert np.argmax(soft, -1).tolist() == [3, 7]
+
+
+def small_data(size):
+  config, _ = command_line.parse_config(
+    [
+      '--config=experiments/small_data.py',
+      '--config.dataset=digits',
+      f'--config.data.image_size={size}',
+    ]
+  )
+  return config
+
+
+def largest_flat_part(config, size, count=500):
+  """Returns the largest part of an augmented image that has one color.
+
+  The images are noise, so that is the part that RandAugment fills. A later
+  operation may change the color, but does so everywhere.
+  """
+  model = build.make_model(config, 10)
+  preprocess = inputs.make_preprocess(config, model)
+  raw = count * preprocess.images_per_example
+  images = np.random.default_rng(0).integers(0, 256, (raw, size, size, 3))
+  augmented, _ = jax.jit(preprocess.apply)(
+    jax.random.key(0),
+    images.astype(np.uint8),
+    np.zeros(raw, np.int32),
+    np.arange(count, dtype=np.int32),
+  )
+  levels = np.asarray(augmented) * model.config.std + model.config.mean
+  colors = np.rint(255 * levels).astype(int) @ (1 << 16, 1 << 8, 1)
+  parts = [np.unique(c, return_counts=True)[1].max() / size**2 for c in colors]
+  return max(parts)
+
+
+@pytest.mark.parametrize('size', [64, pytest.param(32, marks=pytest.mark.slow)])
+def test_no_small_image_is_mostly_gray(size, request, monkeypatch):
+  """Two translations in one direction are 45% of an image at magnitude 5."""
+  monkeypatch.chdir(request.config.rootpath)
+  assert largest_flat_part(small_data(size), size) < 0.46
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [32, 64])
+def test_published_distances_turn_small_images_gray(size, request, monkeypatch):
+  monkeypatch.chdir(request.config.rootpath)
+  config = small_data(size)
+  config.augment.randaugment_relative = False
+  assert largest_flat_part(config, size) > 0.95
+
+
+@pytest.mark.parametrize(
+  'size, magnitude, relative, remedy',
+  [
+    # A translation by half of the image is the limit: 10 pixels per unit, or
+    # 1 / 22.4 of the image.
+    (100, 5, False, None),
+    (99, 5, False, '--config.augment.randaugment_relative=true'),
+    (64, 11, True, None),
+    (64, 12, True, 'reduce it'),
+  ],
+)
+def test_warning_of_gray_images(
+  size, magnitude, relative, remedy, config, caplog
+):
+  model = build.make_model(config, 10)
+  config.data.image_size = size
+  config.augment.randaugment_magnitude = magnitude
+  config.augment.randaugment_relative = relative
+  inputs.make_preprocess(config, model)
+  assert not caplog.messages
+  config.augment.randaugment_layers = 1
+  inputs.make_preprocess(config, model)
+  assert len(caplog.messages) == (remedy is not None)
+  assert all(
+    f'images of {size} pixels' in message and remedy in message
+    for message in caplog.messages
+  )
+
+
+def test_published_recipes_do_not_warn(reading, caplog):
+  for number in range(8):
+    config = recipes.imagenet_nfnet(f'nfnet_f{number}')
+    model = build.make_model(config, 1000)
+    inputs.make_preprocess(config, model)
+    inputs.eval_batches(config, range(5000), model)
+  assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+  'size, preset, warns',
+  [
+    (96, 'deepmind', False),
+    (95, 'deepmind', True),
+    (32, 'deepmind_crop', True),
+    (32, 'timm', False),
+  ],
+)
+def test_warning_of_cropped_images(
+  size, preset, warns, config, reading, caplog
+):
+  config.data.eval_size = size
+  config.data.eval_preset = preset
+  inputs.eval_batches(config, range(10), build.make_model(config, 10))
+  assert len(caplog.messages) == warns
+  assert all(f'eval_preset={preset} shows' in m for m in caplog.messages)
