@@ -115,7 +115,7 @@ def _progress(paths: Sequence[pathlib.Path]) -> Iterable[pathlib.Path]:
   import rich.console
   import rich.progress
 
-  console = rich.console.Console(stderr=True)
+  console = rich.console.Console(stderr=True, markup=False, emoji=False)
   return rich.progress.track(
     paths,
     'Predicting',

@@ -27,7 +27,7 @@ def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
     import rich.console
     import rich.progress
 
-    console = rich.console.Console(stderr=True)
+    console = rich.console.Console(stderr=True, markup=False, emoji=False)
     yield from rich.progress.track(
       items, what, total, console=console, transient=True
     )

@@ -11,7 +11,7 @@ import ml_collections
 
 from nfnets import models
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, pipeline, sources
+from nfnets.data import batches, pipeline, sources, unreadable
 from nfnets.data import source as source_lib
 
 
@@ -28,6 +28,19 @@ def load_source(
     config.dataset,
     config.data[f'{use}_split'],
     data_dir=config.data.data_dir or None,
+  )
+
+
+def check_readable(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> None:
+  """Checks a sample of a split, before anything slow starts.
+
+  Raises:
+    UserError: too many of its images are unreadable.
+  """
+  unreadable.check_sample(
+    source, _reading(config).policy, config.data.max_pixels
   )
 
 
