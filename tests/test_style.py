@@ -54,6 +54,7 @@ SITES = {
   'storage.googleapis.com',
   'www.apache.org',
   'www.image-net.org',
+  'www.w3.org',
   'image-net.org',
 }
 

@@ -64,23 +64,24 @@ def _report_unused(name: str, listing: folders.Listing, instead: str) -> None:
   Raises:
     UserError: it would be the held-out folder if it were divided into classes.
   """
-  images = f'{len(listing.paths)} images, such as {_first_image(listing)}'
+  number = len(listing.paths)
+  images = f'its images, such as {_first_image(listing)} ({number} in all), are'
   if name not in NAMES['valid']:
-    if len(listing.paths):
-      folders.warn_once(f'{listing.root}: not a split, so not used: {images}')
-  elif not len(listing.paths):
+    if number:
+      folders.warn_once(f'{listing.root}: not a split, so {images} not used')
+  elif not number:
     endings = folders.described_endings(listing)
     folders.warn_once(f'{listing.root}: no image {endings}{instead}')
   elif not listing.in_classes():
     if instead and name in _VALID:
       raise errors.UserError(
-        f'{listing.root}: {images}, are not in folders of their classes: move'
-        f' them to {listing.root}/CLASS/, or remove this folder to hold out a'
-        ' tenth of the training images'
+        f'{listing.root}: {images} not in folders of their classes: move them'
+        f' to {listing.root}/CLASS/, or remove this folder to hold out a tenth'
+        ' of the training images'
       )
     folders.warn_once(
-      f'{listing.root}: not used{instead}: {images}, are not in'
-      f' {listing.root}/CLASS/'
+      f'{listing.root}: {images} not used, since they are not in'
+      f' {listing.root}/CLASS/{instead}'
     )
 
 

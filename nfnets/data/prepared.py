@@ -262,13 +262,12 @@ def _version_key(version: str) -> list[int]:
 
 def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
   """Returns an error that lists the searched folders and how to prepare."""
-  path = os.path.expanduser(name)
-  if name.startswith(('/', './', '../', '~')) or os.path.isdir(path):
-    return errors.UserError(
-      f'data set {name!r} is not the name of a prepared data set; for a folder'
-      f' of images, write folder:{name}'
-    )
   searched = ' and '.join(str(root / name) for root in roots)
+  if os.path.isdir(name):
+    return errors.UserError(
+      f'data set {name!r} is not prepared: searched {searched}; for a folder of'
+      f' images, write folder:{name}'
+    )
   prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
   near = difflib.get_close_matches(name, ['digits', *sorted(prepared)], n=1)
   guess = f' (did you mean {near[0]!r}?)' if near else ''

@@ -10,6 +10,7 @@ SPLITS = ('train', 'valid', 'test')
 ALIASES = {'val': 'valid', 'validation': 'valid'}
 """Other names of splits."""
 FOLDER_PREFIX = 'folder:'
+_STARTS_OF_PATHS = ('/', './', '../', '~')
 
 
 def check_paths(name: str, data_dir: str | os.PathLike | None) -> None:
@@ -65,6 +66,11 @@ def load_source(
   if name.startswith(FOLDER_PREFIX):
     return folder_source.load_folder(
       name, name.removeprefix(FOLDER_PREFIX), split
+    )
+  if name.startswith(_STARTS_OF_PATHS):
+    raise errors.UserError(
+      f'{name} is a path, not the name of a data set; for a folder of images,'
+      f' write {FOLDER_PREFIX}{name}'
     )
   # Imports TFDS, which folders do not need.
   from nfnets.data import prepared

@@ -2,19 +2,16 @@
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from nfnets import errors
-from nfnets.data import images, pool
+from nfnets.data import images
 from nfnets.data import source as source_lib
-from nfnets.runtime import cores
 
 _LOG = logging.getLogger(__name__)
-_SAMPLE_SIZE = 500
 
 
 class Unreadable(NamedTuple):
@@ -120,7 +117,7 @@ def read_or_neighbor(
       return label, found
     except source_lib.UnreadableError as error:
       found.append(refuse_if_strict(error, policy))
-  raise _too_many(len(found), len(source), policy, found[0])
+  raise too_many(len(found), len(source), policy, found[0])
 
 
 def refuse_if_strict(
@@ -136,43 +133,6 @@ def refuse_if_strict(
       f'{error.id}: {error.reason}; fix or remove it, or set strict to False'
     ) from error
   return Unreadable(error.id, error.reason)
-
-
-def check_sample(
-  source: source_lib.Source, policy: Policy, max_pixels: int
-) -> None:
-  """Checks before a run that not too many images of a split are unreadable.
-
-  Decodes all images of a small split, and 500 evenly spaced ones of a large
-  one. That takes seconds, while the run would find them after the compilation
-  or, in the held-out split, in the first evaluation.
-
-  Args:
-    source: the split.
-    policy: how many unreadable ones are tolerated.
-    max_pixels: see `images.decode`.
-
-  Raises:
-    UserError: there are more of them than the policy tolerates, in a sample by
-      more than chance explains.
-  """
-  count = min(_SAMPLE_SIZE, len(source))
-
-  def decode(data: bytes | np.ndarray) -> None:
-    images.decode(data, reduction=8, max_pixels=max_pixels)
-
-  def examine(row: int) -> list[Unreadable]:
-    try:
-      read(source, row * len(source) // count, decode)
-    except source_lib.UnreadableError as error:
-      return [refuse_if_strict(error, policy)]
-    return []
-
-  found = pool.in_threads(examine, count, cores.available())
-  # Three standard deviations of a small count.
-  chance = 3 * math.sqrt(len(found)) if count < len(source) else 0
-  if len(found) - chance > policy.max_share * count:
-    raise _too_many(len(found), count, policy, found[0])
 
 
 class Ledger:
@@ -213,12 +173,20 @@ class Ledger:
         self._consequence,
       )
       if count > self._policy.limit(self._num_examples):
-        raise _too_many(count, self._num_examples, self._policy, entry)
+        raise too_many(count, self._num_examples, self._policy, entry)
 
 
-def _too_many(
+def too_many(
   count: int, num_examples: int, policy: Policy, example: Unreadable
 ) -> errors.UserError:
+  """Returns an error about unreadable examples.
+
+  Args:
+    count: the number of unreadable examples.
+    num_examples: the number of examples among which they were found.
+    policy: the policy that does not tolerate them.
+    example: one of them.
+  """
   return errors.UserError(
     f'{count} of {num_examples} images cannot be read, more than'
     f' max_unreadable_share={policy.max_share:g}; for example, {example.id}:'

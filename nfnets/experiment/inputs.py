@@ -11,7 +11,7 @@ import ml_collections
 
 from nfnets import models
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, pipeline, sources, unreadable
+from nfnets.data import batches, pipeline, precheck, sources
 from nfnets.data import source as source_lib
 
 
@@ -39,9 +39,7 @@ def check_readable(
   Raises:
     UserError: too many of its images are unreadable.
   """
-  unreadable.check_sample(
-    source, _reading(config).policy, config.data.max_pixels
-  )
+  precheck.check(source, _reading(config).policy, config.data.max_pixels)
 
 
 def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:

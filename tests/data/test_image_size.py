@@ -184,7 +184,8 @@ def test_known_formats(kind):
 
 
 @pytest.mark.parametrize(
-  'data', [b'', b'BMW and Mercedes', b'RIFF\0\0\0\0WAVEfmt ', b'P6 3 3 255', b'id']
+  'data',
+  [b'', b'BMW and Mercedes', b'RIFF\0\0\0\0WAVEfmt ', b'P6 3 3 255', b'id'],
 )
 def test_unknown_formats(data):
   assert not image_size.is_known(data)
