@@ -4,6 +4,7 @@ python -m nfnets.convert SOURCE DESTINATION --to=LAYOUT
 """
 
 import argparse
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
@@ -13,7 +14,10 @@ from nfnets import cli, errors, files
 
 if TYPE_CHECKING:
   from nfnets import weights
+  from nfnets.training import manifest
   from nfnets.weights import tree
+
+_log = logging.getLogger(__name__)
 
 _LAYOUTS = {
   'nfnets': 'safetensors with model, options and class names',
@@ -147,13 +151,31 @@ def load_run(
   model = models.create_model(
     settings['model.name'], num_classes, **_model_options(settings)
   )
+  dataset = saved.dataset
+  if dataset is None and num_classes != len(class_names.imagenet()):
+    _log.warning(
+      '%s: its checkpoints contain no class names, as an older version wrote'
+      ' them: the classes are called %r, ...',
+      workdir,
+      class_names.resolve(num_classes, ())[0],
+    )
   return weights.Loaded(
     model,
     saved.params,
     saved.state,
-    class_names.resolve(num_classes, _class_names(settings)),
+    class_names.resolve(
+      num_classes, tuple(dataset['class_names']) if dataset else ()
+    ),
     settings['data.eval_preset'],
+    _images(dataset),
   )
+
+
+def _images(dataset: 'manifest.Dataset | None') -> dict[str, int]:
+  """Returns the numbers of images in the form that `weights.save` takes."""
+  if dataset is None:
+    return {}
+  return {'train': dataset['train_images'], 'eval': dataset['eval_images']}
 
 
 def _model_options(settings: _Settings) -> 'tree.Options':
@@ -169,21 +191,6 @@ def _model_options(settings: _Settings) -> 'tree.Options':
       options[option] = settings[key]
   # Rematerialization only matters in training.
   return {**options, 'remat': False}
-
-
-def _class_names(settings: _Settings) -> tuple[str, ...]:
-  """Returns the class names of the run's dataset, () if it cannot be read."""
-  from nfnets.data import sources
-
-  try:
-    source = sources.load_source(
-      settings['dataset'],
-      settings['data.eval_split'],
-      settings['data.data_dir'] or None,
-    )
-  except errors.UserError:
-    return ()
-  return source.class_names
 
 
 def write(
@@ -223,6 +230,7 @@ def write(
     loaded.model.config.name,
     'nfnets' if layout == 'folded' else layout,
     class_names=loaded.class_names,
+    images=loaded.images,
     eval_preset=loaded.eval_preset,
     refit=refit,
     **tree.options(loaded.model.config),

@@ -1,6 +1,8 @@
 """Errors that the user can fix, and names that are safe to print."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # Control characters, among them those that move a terminal's cursor or end a
 # line; characters that reverse the direction of text; bytes of file names that
@@ -35,3 +37,26 @@ def printable(text: str) -> str:
   return _UNSAFE.sub(
     lambda match: match[0].encode('unicode_escape').decode(), text
   )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+  """Returns the known name most similar to `name`; None if none is similar.
+
+  Args:
+    name: an unknown name, in upper or lower case.
+    known: the known names.
+  """
+  folded = {other.casefold(): other for other in known}
+  near = difflib.get_close_matches(name.casefold(), folded, n=1)
+  return folded[near[0]] if near else None
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+  """Returns ', did you mean ...?' with the nearest known name, or ''.
+
+  Args:
+    name: an unknown name.
+    known: the known names.
+  """
+  near = nearest(name, known)
+  return f', did you mean {near!r}?' if near else ''

@@ -46,8 +46,10 @@ RUN: dict[str, tuple[str, ...]] = {
 RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --config=experiments/digits.py'
   ' --workdir=runs/digits': (*TINY, *FEW_STEPS),
-  'python -m nfnets.experiment --config=experiments/digits.py'
-  ' --workdir=runs/digits --mode=eval': TINY,
+  'python -m nfnets.experiment --workdir=runs/digits': (),
+  'python -m nfnets.experiment --workdir=runs/digits'
+  ' --config.train.epochs=30': ('--config.train.steps=14',),
+  'python -m nfnets.experiment --workdir=runs/digits --mode=eval': (),
   'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
   ' --step=0': ('--count=2',),
   'python -m nfnets.experiment --config=experiments/finetune.py'
@@ -79,6 +81,7 @@ NOT_RUN = {
   './run.sh test': 'runs this suite',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
+  'pytest -m slow tests/faults': 'runs slow tests',
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
   'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'

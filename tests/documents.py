@@ -106,6 +106,9 @@ def parse(command: str) -> ml_collections.ConfigDict | None:
     parser.parse_args(arguments)
     return None
   settings = [x for x in arguments if x.startswith('--config')]
-  rest = [x for x in arguments if x not in settings]
+  if not any(x.startswith('--config=') for x in settings):
+    # It takes the settings of a run, here those of the first command.
+    settings = ['--config=experiments/digits.py', *settings]
+  rest = [x for x in arguments if not x.startswith('--config')]
   assert not parser.parse_known_args(rest)[1], command
   return command_line.parse_config(settings)[0]

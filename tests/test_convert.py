@@ -83,12 +83,23 @@ def _settings():
   return settings | {'model.group_size': 16, 'model.remat': True}
 
 
+def _dataset():
+  return {
+    'name': 'folder:/gone',
+    'class_names': list('abcdefghij'),
+    'train_images': 90,
+    'eval_images': 10,
+  }
+
+
 def test_weights_and_moving_average_of_a_training_run(monkeypatch, tmp_path):
   params = tiny.params()
   average = jax.tree.map(lambda x: x * np.float32(0.5), params)
   saved = {'params': params, 'state': {}, 'ema_params': average}
   checkpoints = checkpoint.Checkpointer(
-    tmp_path / 'run' / workdir.CHECKPOINTS, config=_settings()
+    tmp_path / 'run' / workdir.CHECKPOINTS,
+    config=_settings(),
+    dataset=_dataset(),
   )
   checkpoints.save(1, saved)
   checkpoints.save(2, jax.tree.map(lambda x: x + np.float32(1), saved))
@@ -109,7 +120,22 @@ def test_weights_and_moving_average_of_a_training_run(monkeypatch, tmp_path):
     assert config.width == tiny.OPTIONS['width'] and not config.remat
     assert (config.train_size, config.test_size) == (24, 32)
     assert loaded.eval_preset == 'timm'
-    assert loaded.class_names == tuple('0123456789')
+    assert loaded.class_names == tuple('abcdefghij')
+    assert loaded.images == {'train': 90, 'eval': 10}
+
+
+def test_a_checkpoint_of_an_older_version_numbers_its_classes(tmp_path, caplog):
+  saved = {'params': tiny.params(), 'state': {}}
+  checkpoints = checkpoint.Checkpointer(
+    tmp_path / workdir.CHECKPOINTS, config=_settings()
+  )
+  checkpoints.save(1, saved)
+  checkpoints.close()
+  loaded = convert.load_run(tmp_path, True, None)
+  assert loaded.class_names == tuple(f'class {i}' for i in range(10))
+  assert loaded.images == {}
+  (record,) = caplog.records
+  assert "called 'class 0', ..." in record.getMessage()
 
 
 def test_user_errors(monkeypatch, source, tmp_path):

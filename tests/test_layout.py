@@ -10,7 +10,6 @@ COVERED_BY = {
   'augment/__main__.py': (
     'test_imports.py::test_help_is_printed_before_jax_is_loaded'
   ),
-  'errors.py': 'test_cli.py',
   'models/types.py': 'test_style.py::test_mypy',
 }
 
@@ -31,6 +30,7 @@ OTHERS = {
   'training/test_f0.py': 'train steps of F0 itself',
   'training/test_kill.py': 'runs that are killed and resumed',
   'training/test_old_checkpoint.py': 'a checkpoint of an earlier version',
+  'training/test_skipping.py': 'runs that skip steps that are not finite',
   'weights/test_dill.py': 'files that dill wrote',
 }
 
@@ -93,7 +93,9 @@ def test_entries_point_to_tests():
 
 def test_every_test_file_mirrors_a_source_file_or_is_explained():
   mirrored = {mirror(source) for source in SOURCES}
-  differing = (set(TESTS) - mirrored) ^ OTHERS.keys()
+  # tests/faults mirrors docs/reliability.md instead (faults/test_table.py).
+  named = {path for path in TESTS if not path.startswith('faults/')}
+  differing = (named - mirrored) ^ OTHERS.keys()
   assert not differing, '\n'.join(sorted(differing))
 
 

@@ -46,6 +46,7 @@ FORBIDDEN = re.compile(
 # Sites that documents and source may link to.
 SITES = {
   'arxiv.org',
+  'git-lfs.github.com',
   'github.com',
   'huggingface.co',
   'keepachangelog.com',

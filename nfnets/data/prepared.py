@@ -1,6 +1,5 @@
 """Prepared TFDS data sets (ArrayRecord or TFRecord), without TensorFlow."""
 
-import difflib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -269,8 +268,7 @@ def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
       f' images, write folder:{name}'
     )
   prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
-  near = difflib.get_close_matches(name, ['digits', *sorted(prepared)], n=1)
-  guess = f' (did you mean {near[0]!r}?)' if near else ''
+  guess = errors.hint(name, ['digits', *sorted(prepared)])
   # Not `tfds build`, which needs Apache Beam even if it does not use it.
   how = (
     'prepare it in a separate environment: pip install tensorflow'
@@ -286,6 +284,6 @@ def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
       f' {roots[0]}/downloads/manual'
     )
   return errors.UserError(
-    f'data set {name!r} is not prepared{guess}: searched {searched}; {how}; or'
+    f'data set {name!r} is not prepared (searched {searched}){guess}; {how}; or'
     ' use folder:/path/to/images'
   )

@@ -77,6 +77,18 @@ def read(
     UserError: the label is out of range.
   """
   example = source[index]
+  check_label(source, example)
+  with identified(example['id']):
+    consume(example['image'])
+  return example['label']
+
+
+def check_label(source: source_lib.Source, example: source_lib.Example) -> None:
+  """Checks that an example's label is one of its source's.
+
+  Raises:
+    UserError: the label is out of range.
+  """
   label = example['label']
   if not 0 <= label < source.num_classes:
     raise errors.UserError(
@@ -84,9 +96,6 @@ def read(
       f' {source.num_classes} classes (0 to {source.num_classes - 1}) of'
       f' {source.name}'
     )
-  with identified(example['id']):
-    consume(example['image'])
-  return label
 
 
 def read_or_neighbor(

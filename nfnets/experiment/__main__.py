@@ -2,6 +2,8 @@
 
 python -m nfnets.experiment --config=FILE[:VARIANT]
     [--config.KEY=VALUE ...] [--workdir=DIR] [--mode=train|eval|compile] ...
+
+Without --config, the settings are those of the run in --workdir.
 """
 
 import argparse
@@ -26,16 +28,18 @@ def main() -> int:
   # Imported late and in order of cost: --help and errors are instant.
   from nfnets.experiment import command_line
 
+  workdir = options.workdir and files.user_path(options.workdir, '--workdir')
   config, name = command_line.parse_config(
-    [f'--config={options.config}', *rest]
+    [f'--config={options.config}', *rest], workdir
   )
-  workdir = files.user_path(options.workdir or f'runs/{name}', '--workdir')
+  workdir = workdir or pathlib.Path('runs', name)
   if options.weights:
     options.weights = str(files.user_path(options.weights, '--weights'))
 
-  from nfnets.experiment import ahead, evaluate, train
+  from nfnets.experiment import ahead, build, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
 
+  build.make_model(config, num_classes=1)  # Finds errors before JAX starts.
   compilation.prepare(only_here=not options.topology)
   if options.mode == 'compile':
     if not options.topology:
@@ -109,14 +113,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
     'settings',
     '--config.KEY=VALUE changes one setting of the experiment, such as\n'
-    '--config.train.batch_size=32. nfnets/experiment/config.py lists them all.',
+    '--config.train.batch_size=32. nfnets/experiment/settings.py lists all.',
   )
   group.add_argument(
     '--config',
     metavar='FILE[:VARIANT]',
     default='',
-    help='the experiment (required), such as experiments/digits.py or'
-    ' experiments/nf_regnet.py:b1',
+    help='the experiment, such as experiments/digits.py or'
+    ' experiments/nf_regnet.py:b1 (default: the settings of the run in'
+    ' --workdir)',
   )
 
 

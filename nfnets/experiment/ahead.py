@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from nfnets.analysis import collectives, macs
-from nfnets.experiment import build, fitting, inputs
+from nfnets.experiment import build, checks, fitting, inputs
 from nfnets.experiment import steps as steps_lib
 from nfnets.runtime import memory, topology
 
@@ -41,6 +41,7 @@ def report(config: ml_collections.ConfigDict, target: str | None) -> int:
   Raises:
     UserError: the topology is unknown, or a program does not fit.
   """
+  checks.check(config)
   targets = topology.target_devices(target) if target else jax.devices()
   build.check_batch_size(config, len(targets))
   sizes = _sizes(config)

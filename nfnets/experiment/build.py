@@ -1,6 +1,6 @@
 """Builds model, gradient, optimizer and evaluation from the settings.
 
-Every function takes all settings (see `config.py`) and calls the rest of the
+Every function takes all settings (see `settings.py`) and calls the rest of the
 package with plain arguments; `inputs.py` does the same for the data.
 """
 
@@ -15,7 +15,7 @@ from nfnets import errors, models
 from nfnets.augment import preprocess as preprocess_lib
 from nfnets.data import source as source_lib
 from nfnets.experiment import config as config_lib
-from nfnets.experiment import inputs
+from nfnets.experiment import inputs, kinds
 from nfnets.models import registry
 from nfnets.optim import masks, optimizer, schedules
 from nfnets.training import evaluate as evaluate_lib
@@ -80,6 +80,9 @@ def make_model(
   Args:
     config: the settings.
     num_classes: number of classes in the data set.
+
+  Raises:
+    UserError: there is no such model, or it cannot have these settings.
   """
   settings = config.model
   options = ModelOptions(
@@ -95,7 +98,12 @@ def make_model(
     remat=settings.remat,
   )
   given = {k: v for k, v in options._asdict().items() if v is not None}
-  return models.create_model(settings.name, num_classes, **given)
+  try:
+    return models.create_model(settings.name, num_classes, **given)
+  except errors.UserError as error:
+    known = settings.name in models.list_models()
+    where = 'config.model' if known else 'config.model.name'
+    raise errors.UserError(f'{where}: {error}') from error
 
 
 def make_training_model(
@@ -152,7 +160,8 @@ def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
     examples: number of training images.
 
   Raises:
-    UserError: the run has no steps, or the warm-up does not end before it.
+    UserError: the run has no steps or too many, or the warm-up does not end
+      before it.
   """
   batch_size = config.train.batch_size
   result = Lengths(
@@ -170,6 +179,12 @@ def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
       f'config.train.epochs={config.train.epochs:g} of {examples} images are'
       f' {result.total} steps of batch {batch_size}: increase'
       ' config.train.epochs or reduce config.train.batch_size'
+    )
+  if result.total > kinds.LARGE:
+    raise errors.UserError(
+      f'config.train.epochs={config.train.epochs:g} of {examples} images are'
+      f' {result.total} steps of batch {batch_size}: at most {kinds.LARGE} are'
+      ' possible'
     )
   if result.warmup >= result.total:
     raise errors.UserError(
@@ -209,11 +224,8 @@ def make_schedule(
   config: ml_collections.ConfigDict, length: Lengths
 ) -> optax.Schedule:
   """Builds the learning rate: linear warm-up, then half a cosine."""
-  peak = config.optimizer.learning_rate
-  if config.optimizer.learning_rate_batch:
-    peak *= config.train.batch_size / config.optimizer.learning_rate_batch
   return schedules.warmup_cosine(
-    peak,
+    config_lib.peak_learning_rate(config),
     length.warmup,
     length.total,
     end=config.optimizer.final_learning_rate,

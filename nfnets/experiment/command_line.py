@@ -1,46 +1,63 @@
 """Reads `--config=FILE` and `--config.key=value` from a command line."""
 
-import difflib
 import os
 import pathlib
-from collections.abc import Sequence
+import runpy
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
 from nfnets import errors, files
+from nfnets.experiment import checks, kinds, settings, variants
 from nfnets.experiment import config as config_lib
-from nfnets.experiment import variants
+from nfnets.training import workdir as workdir_lib
+
+# Setting -> the one that switches it off while it is 0.
+_NEEDS = {
+  'augment.randaugment_magnitude': 'augment.randaugment_layers',
+  'optimizer.clip_eps': 'optimizer.clipping',
+  'train.sam_share': 'train.sam_rho',
+}
 
 
 def parse_config(
-  arguments: Sequence[str],
+  arguments: Sequence[str], workdir: pathlib.Path | None = None
 ) -> tuple[ml_collections.ConfigDict, str]:
   """Reads `--config=FILE[:VARIANT]` and `--config.key=value ...`.
 
   Args:
     arguments: the command line without the program's own flags.
+    workdir: the folder of a run, for its settings if there is no `--config`.
 
   Returns:
     The settings, checked and locked, and the experiment's name: the file's
-    name without '.py', and the variant, such as 'nf_regnet_b1'.
+    name without '.py', and the variant, such as 'nf_regnet_b1'; the workdir's
+    name if the settings are from there.
 
   Raises:
     UserError: the file is missing or cannot be read, a key or variant is
-      unknown, a value has the wrong type or is out of range, or an argument is
-      not a setting.
+      unknown, a value has the wrong type, is out of range or has no effect, or
+      an argument is not a setting.
   """
   arguments = [_with_path(argument) for argument in _joined(arguments)]
-  choice = _find_experiment(arguments)
-  file_only = [a for a in arguments if a.startswith('--config=')]
-  defaults = _parse(file_only, choice.path)
-  known = config_lib.flatten(defaults)
-  for argument in arguments:
-    _check_argument(argument, known)
-  config = _parse(arguments, choice.path)
-  config_lib.check(config)
-  return config, choice.run_name
+  files_given = [a for a in arguments if a.startswith('--config=')]
+  value = files_given[-1].partition('=')[2] if files_given else ''
+  if value or workdir is None:
+    choice = _find_experiment(value)
+    origin, name, values = choice.path, choice.run_name, _run_file(choice)
+  else:
+    origin, name = workdir / workdir_lib.CONFIG, workdir.name
+    values = _read_run(workdir)
+  changed = _read_changes(a for a in arguments if a not in files_given)
+  try:
+    # What is changed was checked already: an error is the file's.
+    values = checks.check_values({**values, **changed})
+  except errors.UserError as error:
+    raise errors.UserError(f'{origin}: {error}') from error
+  _check_effects(changed, values)
+  return checks.from_flat(values), name
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -63,14 +80,13 @@ def _with_path(argument: str) -> str:
   return f'{name}={files.user_path(value, name)}'
 
 
-def _find_experiment(arguments: Sequence[str]) -> variants.Choice:
-  values = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
-  if not values or not values[-1]:
+def _find_experiment(value: str) -> variants.Choice:
+  if not value:
     raise errors.UserError(
       'no --config: choose an experiment, such as'
-      ' --config=experiments/digits.py'
+      ' --config=experiments/digits.py, or continue a run with --workdir=DIR'
     )
-  file, colon, variant = values[-1].partition(':')
+  file, colon, variant = value.partition(':')
   path = pathlib.Path(file)
   if os.path.isfile(path):
     return variants.resolve(path, variant if colon else None)
@@ -79,85 +95,81 @@ def _find_experiment(arguments: Sequence[str]) -> variants.Choice:
   raise errors.UserError(f'--config={path}: no such file{hint}')
 
 
-def _check_argument(argument: str, known: dict[str, object]) -> None:
-  name, _, value = argument.partition('=')
-  if name == '--config':
-    return
-  if not name.startswith('--config.'):
-    raise errors.UserError(
-      f'unknown argument {argument!r}: --help lists all arguments'
-    )
-  key = name.removeprefix('--config.')
-  if key in known:
-    if not value and not isinstance(known[key], bool | str):
-      raise errors.UserError(f'{argument}: no value; write {name}=VALUE')
-    return
-  section = [k for k in known if k.startswith(key + '.')]
-  if section:
-    raise errors.UserError(
-      f'--config.{key} is a group of settings; set one of them, such as'
-      f' --config.{section[0]}'
-    )
-  raise errors.UserError(f'unknown setting --config.{key}: {_hint(key, known)}')
-
-
-def _hint(key: str, known: dict[str, object]) -> str:
-  """Suggests the setting closest to `key`, or lists the groups of settings."""
-  close = difflib.get_close_matches(key, known, n=1)
-  if close:
-    return f'did you mean --config.{close[0]}?'
-  groups = sorted({k.partition('.')[0] for k in known})
-  return f'the settings are {", ".join(groups)}'
-
-
-def _parse(
-  arguments: Sequence[str], path: pathlib.Path
-) -> ml_collections.ConfigDict:
-  """Runs ml_collections on `arguments`, with a separate set of flags."""
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config',
-    flag_values=values,
-    lock_config=True,
-    sys_argv=['nfnets', *arguments],
-  )
+def _run_file(choice: variants.Choice) -> dict[str, Any]:
+  """Returns the flattened settings of an experiment file, not yet checked."""
+  path = choice.path
   try:
-    values(['nfnets', *arguments])
-    config = values.config
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    raise errors.UserError(f'{path}: {lines[0]}') from error
+    get_config = runpy.run_path(str(path)).get('get_config')
+    if get_config is None:
+      raise errors.UserError(f'{path}: it has no function get_config()')
+    config = get_config(*([] if choice.variant is None else [choice.variant]))
+  except errors.UserError:
+    raise
   except Exception as error:
     # The file is code and may raise anything, such as a SyntaxError.
-    message = f'{type(error).__name__}: {error}'
-    raise errors.UserError(f'{path}: {message}') from error
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    line = getattr(error, 'lineno', None) or (lines or [1])[-1]
+    # ml_collections quotes the line breaks in its messages.
+    reason = ' '.join(str(error).replace('\\n', ' ').split())
+    raise errors.UserError(
+      f'{path}, line {line}: {type(error).__name__}: {reason}'
+    ) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise errors.UserError(
       f'{path}: get_config() returned {type(config).__name__}, not a ConfigDict'
     )
-  _check_keys(config, path)
-  return config
+  return config_lib.flatten(config)
 
 
-def _check_keys(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
-  """Checks that a file's settings are those of `base`, all and no others."""
-  known = config_lib.flatten(config_lib.base())
-  given = config_lib.flatten(config)
-  missing = known.keys() - given.keys()
-  if missing:
+def _read_run(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the flattened settings of a run, not yet checked."""
+  values = workdir_lib.read_settings(workdir)
+  if values is None:
     raise errors.UserError(
-      f'{path}: the setting {min(missing)} is missing; start from'
-      ' nfnets.experiment.config.base()'
+      f'no --config, and {workdir} has no run that has saved its settings:'
+      ' choose an experiment, such as --config=experiments/digits.py, or the'
+      ' --workdir of a run'
     )
-  unknown = given.keys() - known.keys()
-  if unknown:
-    key = min(unknown)
-    raise errors.UserError(
-      f'{path}: unknown setting {key}: {_hint(key, known)}'
-    )
+  # The settings that its version did not have are at their defaults.
+  return config_lib.flatten(config_lib.base()) | values
+
+
+def _read_changes(arguments: Iterable[str]) -> dict[str, kinds.Value]:
+  """Returns {name: value} of the arguments '--config.name=value'."""
+  known = list(settings.SETTINGS)
+  changed: dict[str, kinds.Value] = {}
+  for argument in arguments:
+    flag, equals, text = argument.partition('=')
+    if not flag.startswith('--config.'):
+      raise errors.UserError(
+        f'unknown argument {argument!r}: --help lists all arguments'
+      )
+    name = flag.removeprefix('--config.')
+    if name not in known:
+      raise errors.UserError(kinds.unknown(name, known, '--config.'))
+    setting = settings.SETTINGS[name]
+    if not equals and setting.kind is bool:
+      text = 'true'
+    elif not text and setting.kind is not str or not equals:
+      raise errors.UserError(f'{argument}: no value; write {flag}=VALUE')
+    changed[name] = setting.read(name, text)
+  return changed
+
+
+def _check_effects(
+  changed: Mapping[str, kinds.Value], values: Mapping[str, kinds.Value]
+) -> None:
+  """Refuses a change that another setting, left as it is, makes void."""
+  for name in changed:
+    steps, needed = name.replace('epochs', 'steps'), _NEEDS.get(name)
+    if steps != name and steps not in changed and values[steps]:
+      raise errors.UserError(
+        f'--config.{name} has no effect, because config.{steps} is'
+        f' {values[steps]}: change --config.{steps} instead, or set it to 0'
+      )
+    if needed and needed not in changed and not values[needed]:
+      raise errors.UserError(
+        f'--config.{name} has no effect, because config.{needed} is'
+        f' {values[needed]}: change --config.{needed}, too'
+      )

@@ -1,17 +1,44 @@
 """Evaluates a network: --mode=eval."""
 
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from nfnets import models, weights
-from nfnets.experiment import build, fitting, inputs, steps
+from nfnets import errors
+from nfnets.experiment import (
+  build,
+  checks,
+  classes,
+  fitting,
+  inputs,
+  resume,
+  steps,
+)
+from nfnets.experiment import config as config_lib
 from nfnets.models import registry
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
+from nfnets.weights import class_names, loading, sources, tree
+
+
+class _Network(NamedTuple):
+  """Weights to evaluate.
+
+  Attributes:
+    state: the weights and, if the run averages them, the average.
+    names: {prefix of the metrics: name to print}.
+    class_names: one per class.
+    path: the file or folder that they are from, for messages.
+  """
+
+  state: state_lib.TrainState
+  names: dict[str, str]
+  class_names: tuple[str, ...]
+  path: str
 
 
 def evaluate(
@@ -33,53 +60,88 @@ def evaluate(
     UserError: there is nothing to evaluate, or it does not fit the model or
       the data set.
   """
+  checks.check(config)
   source = inputs.load_source(config, 'eval')
-  model = build.make_model(config, source.num_classes)
-  eval_step = steps.make_eval_step(model)
-  evaluation = build.make_evaluation(config, model, eval_step, source)
-  state, names = (
-    _from_file(weights_file, model)
+  network = (
+    _from_file(config, weights_file)
     if weights_file
     else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
   )
+  source = classes.align(source, network.class_names, network.path)
+  model = build.make_model(config, source.num_classes)
+  eval_step = steps.make_eval_step(model)
+  evaluation = build.make_evaluation(config, model, eval_step, source)
   fitting.check_evaluation(config, model, eval_step, len(source))
   remedy = fitting.less_evaluation(config, len(source), jax.device_count())
   with fitting.explained(remedy, lambda: 'nothing was measured'):
-    metrics = evaluation(devices.replicate(state), lambda: False)
+    metrics = evaluation(devices.replicate(network.state), lambda: False)
   if devices.is_primary():
-    for prefix, name in names.items():
+    for prefix, name in network.names.items():
       print(
-        f'{name}: top-1 {metrics[f"eval/{prefix}top1"]:.2%},'
-        f' top-5 {metrics[f"eval/{prefix}top5"]:.2%},'
-        f' loss {metrics[f"eval/{prefix}loss"]:.4f}'
-        f' on {metrics["eval/count"]} images of {source.name} ({source.split})'
+        f'{name}: {_text(metrics, prefix)} on {metrics["eval/count"]} images of'
+        f' {source.name} ({source.split})'
       )
   return 0
 
 
+def _text(metrics: dict[str, float], prefix: str) -> str:
+  """Formats the accuracies, as far as there are any, and the loss."""
+  parts = [
+    f'top-{k} {metrics[f"eval/{prefix}top{k}"]:.2%}'
+    for k in (1, 5)
+    if f'eval/{prefix}top{k}' in metrics
+  ]
+  return ', '.join([*parts, f'loss {metrics[f"eval/{prefix}loss"]:.4f}'])
+
+
 def _from_file(
-  weights_file: str, model: models.Model
-) -> tuple[state_lib.TrainState, dict[str, str]]:
-  """Returns the weights, and {prefix of the metrics: name to print}."""
-  params, state = weights.load_for(weights_file, model)
-  return _without_optimizer(params, state), {'': weights_file}
+  config: ml_collections.ConfigDict, weights_file: str
+) -> _Network:
+  """Reads a weights file.
+
+  Raises:
+    UserError: it cannot be read, does not fit the settings' model, or has no
+      classifier.
+  """
+  contents = sources.read(weights_file, config.model.name)
+  names = class_names.resolve(
+    tree.num_classes(contents.params), contents.class_names
+  )
+  if not names:
+    raise errors.UserError(
+      f'{weights_file}: a backbone without a classifier cannot be evaluated;'
+      ' choose a file with a classifier'
+    )
+  model = build.make_model(config, len(names))
+  params, state = loading.unpack(contents, model)
+  return _Network(
+    _without_optimizer(params, state), {'': weights_file}, names, weights_file
+  )
 
 
 def _from_checkpoint(
   config: ml_collections.ConfigDict, checkpoints: pathlib.Path
-) -> tuple[state_lib.TrainState, dict[str, str]]:
-  """Returns the weights and, if the run averages them, the average.
+) -> _Network:
+  """Reads the weights of a run's latest checkpoint, and their average if kept.
 
-  As in `_from_file`, with the names to print.
+  Raises:
+    UserError: there is no checkpoint, or it is of another network.
   """
   saved = checkpoint.read_weights(checkpoints, ema=False)
+  known = class_names.resolve(
+    tree.num_classes(tree.flatten(saved.params)),
+    tuple(saved.dataset['class_names']) if saved.dataset else (),
+  )
+  model = build.make_model(config, len(known))
+  resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
   names = {'': f'weights of step {saved.step}'}
-  if config.train.ema_decay:
+  run = saved.config or config_lib.flatten(config)
+  if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
     names['ema_'] = f'averaged weights of step {saved.step}'
-  return state, names
+  return _Network(state, names, known, str(checkpoints / str(saved.step)))
 
 
 def _without_optimizer(

@@ -23,7 +23,9 @@ def main() -> None:
 
   # Imported after the settings are checked: --help and errors are instant.
   from nfnets.data import grid
+  from nfnets.runtime import compilation
 
+  compilation.enable_compilation_cache()
   images, captions = examples(config, options.step, options.count)
   grid.write_grid(out, images, captions)
   print(f'{len(images)} examples of step {options.step}: {out}')
@@ -62,8 +64,9 @@ def examples(
     small, source, model, preprocess.images_per_example
   )
   parts = [batches[first + part] for part in range(count // size)]
+  key = jax.random.key(config.seed, impl='threefry2x32')
   images, labels = jax.jit(preprocess.apply)(
-    jax.random.fold_in(jax.random.key(config.seed), step),
+    jax.random.fold_in(key, step),
     np.concatenate([part['image'] for part in parts]),
     np.concatenate([part['label'] for part in parts]),
     np.arange(count, dtype=np.int32),

@@ -87,9 +87,10 @@ def create_state(steps: Steps) -> state_lib.TrainState:
   return state_lib.create_train_state(
     steps.model,
     steps.optimizer,
-    jax.random.key(steps.config.seed),
+    jax.random.key(steps.config.seed, impl='threefry2x32'),
     inputs.image_size(steps.config, steps.model),
     ema=bool(steps.config.train.ema_decay),
+    skips=bool(steps.config.train.skip_nonfinite),
   )
 
 

@@ -2,33 +2,35 @@
 
 import contextlib
 import functools
-import hashlib
-import json
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import ml_collections
 
-from nfnets import errors, files, weights
-from nfnets.analysis import macs
+from nfnets import errors, weights
 from nfnets.data import source as source_lib
-from nfnets.experiment import build, fitting, inputs
+from nfnets.experiment import (
+  build,
+  checks,
+  classes,
+  fitting,
+  inputs,
+  opening,
+  resume,
+)
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import checkpoint, devices, loop, manifest, reporting
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
-
-_PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   """Trains from the beginning or from the latest checkpoint.
 
   Args:
-    config: the settings (see `config.py`).
+    config: the settings (see `settings.py`).
     workdir: folder for checkpoints, metrics and TensorBoard logs.
 
   Returns:
@@ -38,25 +40,29 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     UserError: an error that the user can fix. Most are found before anything
       slow starts.
   """
+  checks.check(config)
   build.check_batch_size(config, jax.device_count())
   source, eval_source = _load_sources(config)
   length = build.lengths(config, len(source))
   schedule = build.make_schedule(config, length)
   steps = steps_lib.make_steps(config, source.num_classes, schedule)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(_claimed(config, workdir))
-    checkpointer = stack.enter_context(_checkpointer(config, workdir))
-    stack.enter_context(
-      fitting.explained(
-        f'{fitting.less_training(config)}; for an evaluation, reduce'
-        ' config.eval.batch_size',
-        lambda: _saved(checkpointer),
-      )
-    )
+    before = stack.enter_context(resume.claimed(config, workdir, len(source)))
+    dataset = classes.describe(source, eval_source)
+    checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
+    stack.enter_context(_explained(config, checkpointer))
     create, start, metrics = _start_state(steps, checkpointer)
+    opening.announce(opening.describe_data(config, source, eval_source, length))
+    opening.announce(opening.describe_network(steps))
+    opening.announce(opening.COMPILING)
     memory = fitting.check_training(steps, len(eval_source))
+    opening.announce(f'memory     {memory}')
+    resume.save_settings(config, workdir)
+    if start:
+      opening.announce(f'resuming from step {start}')
+    if start and 0 < before < length.total:
+      opening.announce(resume.describe_longer(before, length.total, start))
     reporter = stack.enter_context(_reporter(config, workdir, length, start))
-    reporter.message(_summary(steps, memory, start))
     outcome = loop.train(
       devices.replicate(create()),
       train_step=steps.train,
@@ -72,52 +78,24 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
       log_every=config.log.every_steps,
       eval_every=length.eval_every,
       checkpoint_every=length.checkpoint_every,
+      skip_nonfinite=config.train.skip_nonfinite,
       metrics=metrics,
     )
     reporter.message(_ending(outcome, workdir))
   return outcome.exit_status
 
 
-@contextlib.contextmanager
-def _claimed(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> Iterator[None]:
-  """Locks the workdir for this run, in process 0; all processes wait for it.
-
-  Raises:
-    UserError: another run uses the workdir, or it holds a run with other
-      settings, or the processes have different code or settings.
-  """
-  settings = config_lib.flatten(config)
-  devices.check_same(_digest_code(), 'the code (nfnets/)')
-  devices.check_same(json.dumps(settings), 'the config')
-  with contextlib.ExitStack() as stack:
-    if devices.is_primary():
-      stack.enter_context(workdir_lib.claim(workdir))
-      if _has_begun(workdir):
-        _check_config_file(workdir / workdir_lib.CONFIG, settings)
-      _write_config_file(workdir / workdir_lib.CONFIG, settings)
-    devices.barrier('workdir')
-    yield
-
-
-def _digest_code(folder: pathlib.Path = _PACKAGE) -> str:
-  """Returns a digest of the names and contents of a package's source files."""
-  digest = hashlib.sha256()
-  for path in sorted(folder.rglob('*.py')):
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
-    digest.update(f'{path.relative_to(folder).as_posix()} {content}\n'.encode())
-  return digest.hexdigest()
-
-
 def _checkpointer(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  dataset: manifest.Dataset,
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
       workdir / workdir_lib.CHECKPOINTS,
       keep=config.checkpoint.keep,
       config=config_lib.flatten(config),
+      dataset=dataset,
     )
   )
 
@@ -134,6 +112,7 @@ def _reporter(
       total_steps=length.total,
       images_per_step=config.train.batch_size,
       start_step=start,
+      shorter=opening.SHORTER,
     )
   )
 
@@ -160,49 +139,6 @@ def _load_sources(
   return source, eval_source
 
 
-def _has_begun(workdir: pathlib.Path) -> bool:
-  """Returns whether the workdir has results; a failed start leaves none."""
-  metrics = workdir / workdir_lib.METRICS
-  checkpoints = workdir / workdir_lib.CHECKPOINTS
-  return metrics.exists() or any(checkpoints.glob('*'))
-
-
-def _check_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Checks that the workdir's run has the same settings.
-
-  Raises:
-    UserError: it has others, or its settings cannot be read.
-  """
-  if not path.exists():
-    return
-  try:
-    old = json.loads(path.read_text())
-  except ValueError as error:
-    raise errors.UserError(
-      f'{path} is not valid JSON ({error}): restore it, or choose another'
-      ' --workdir'
-    ) from error
-  differences = config_lib.differences(old, settings)
-  if differences:
-    raise errors.UserError(
-      f'workdir {path.parent} contains a run with other settings'
-      f' ({"; ".join(differences)}): choose another --workdir, or use the'
-      " run's settings"
-    )
-
-
-def _write_config_file(path: pathlib.Path, settings: dict[str, Any]) -> None:
-  text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
-  try:
-    with files.replacing(path) as temporary:
-      temporary.write_text(text)
-  except OSError as error:
-    raise errors.UserError(
-      f'{path} cannot be written ({error.strerror}): free some space, or choose'
-      ' another --workdir'
-    ) from error
-
-
 def _start_state(
   steps: steps_lib.Steps, checkpointer: checkpoint.Checkpointer
 ) -> tuple[Callable[[], state_lib.TrainState], int, dict[str, float]]:
@@ -226,29 +162,25 @@ def _start_state(
     net_state,
     steps.optimizer,
     ema=bool(config.train.ema_decay),
+    skips=bool(config.train.skip_nonfinite),
   )
   return create, 0, {}
 
 
-def _saved(checkpointer: checkpoint.Checkpointer) -> str:
-  step = checkpointer.latest_step
-  return 'no checkpoint yet' if step is None else f'step {step} is saved'
+def _explained(
+  config: ml_collections.ConfigDict, checkpointer: checkpoint.Checkpointer
+) -> contextlib.AbstractContextManager[None]:
+  """Turns an out-of-memory error into one line with the last step saved."""
 
+  def saved() -> str:
+    step = checkpointer.latest_step
+    return 'no checkpoint yet' if step is None else f'step {step} is saved'
 
-def _summary(steps: steps_lib.Steps, memory: str, start: int) -> str:
-  """Describes model, devices, memory, optimizer, and the step if resumed."""
-  config, model = steps.config, steps.model
-  size = inputs.image_size(config, model)
-  params = steps_lib.state_shapes(steps).params
-  summary = reporting.start_summary(
-    model=config.model.name,
-    parameters=sum(x.size for x in jax.tree.leaves(params)),
-    gmacs=macs.model_macs(model, size) / 1e9,
-    image_size=size,
-    memory=memory,
-    groups=build.describe_groups(config, params),
+  return fitting.explained(
+    f'{fitting.less_training(config)}; for an evaluation, reduce'
+    ' config.eval.batch_size',
+    saved,
   )
-  return f'{summary}\nresuming from step {start}' if start else summary
 
 
 def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:

@@ -12,7 +12,6 @@ shows the variants.
 """
 
 import ast
-import difflib
 import pathlib
 import re
 from typing import NamedTuple
@@ -105,10 +104,9 @@ def resolve(path: pathlib.Path, variant: str | None) -> Choice:
       f' --config={path}'
     )
   if declared.names and variant not in declared.names:
-    close = difflib.get_close_matches(variant, declared.names, n=1)
-    hint = f'; did you mean {close[0]}?' if close else ''
     raise errors.UserError(
-      f'--config={path}:{variant}: no such variant{hint} (variants:'
+      f'--config={path}:{variant}: no such variant'
+      f'{errors.hint(variant, declared.names)} (variants:'
       f' {", ".join(declared.names)})'
     )
   return Choice(path, variant)
@@ -139,8 +137,8 @@ def closest(path: pathlib.Path) -> str | None:
     known[file.stem] = str(file)
     for name in read(file).names:
       known[Choice(file, name).run_name] = f'{file}:{name}'
-  close = difflib.get_close_matches(path.stem, known, n=1)
-  return known[close[0]] if close else None
+  near = errors.nearest(path.stem, known)
+  return known[near] if near else None
 
 
 def _python_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,7 +1,6 @@
 """Models by name."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,12 +40,12 @@ class Model(NamedTuple):
     apply: (params, state, key, images, is_training) -> ((logits, endpoints),
       state). images: float[B, H, W, 3], normalized; logits: float[B,
       num_classes] in the dtype of params and images, or the pooled vector
-      float[B, C] if num_classes is 0. The key determines dropout and stochastic
-      depth in training, image by image: with key[B] image i draws from key[i],
-      and with a single key from fold_in(key, i). It may be None outside
-      training. is_training is static under jit. The state is empty except for
-      networks with batch normalization. Under jit, endpoints cost nothing
-      unless they are used:
+      float[B, C] if num_classes is 0. Other images raise a ValueError. The key
+      determines dropout and stochastic depth in training, image by image: with
+      key[B] image i draws from key[i], and with a single key from fold_in(key,
+      i). It may be None outside training. is_training is static under jit. The
+      state is empty except for networks with batch normalization. Under jit,
+      endpoints cost nothing unless they are used:
         'stride_2', 'stride_4', ... 'stride_32': the last feature map of each
           resolution before its activation, float[B, ceil(H / s), ceil(W / s),
           C];
@@ -131,14 +130,14 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
   """
   if name not in _VARIANTS:
     raise errors.UserError(
-      f'no model is named {name!r}{_hint(name, list_models())}; '
+      f'no model is named {name!r}{errors.hint(name, list_models())}; '
       'list_models() lists all names'
     )
   options = _options(_VARIANTS[name].family)
   for option in overrides:
     if option not in options:
       raise errors.UserError(
-        f'{name} has no option {option!r}{_hint(option, options)}; '
+        f'{name} has no option {option!r}{errors.hint(option, options)}; '
         f'options: {", ".join(options)}'
       )
   # Configuration files have lists, records have tuples.
@@ -195,6 +194,7 @@ def _build(config: ModelConfig) -> Model:
   def forward(
     images: jax.Array, is_training: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, Endpoints]:
+    _check_images(images)
     return make_network(config)(images, is_training, keys)
 
   def apply(
@@ -210,6 +210,18 @@ def _build(config: ModelConfig) -> Model:
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
   return Model(initialization.make_init(forward), apply, config)
+
+
+def _check_images(images: jax.Array) -> None:
+  """Raises a ValueError unless images are float[B, H, W, 3] with B >= 1."""
+  expected = 'expected float[B, H, W, 3]: at least one image, channels last'
+  if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+    raise ValueError(f'images have shape {images.shape}, {expected}')
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(
+      f'images have dtype {images.dtype}, {expected}; convert them with'
+      ' nfnets.augment.preprocess.normalize'
+    )
 
 
 def _image_keys(key: jax.Array, count: int) -> jax.Array:
@@ -231,9 +243,3 @@ def _options(family: str) -> list[str]:
     return list(_RESNET)
   fields = [field.name for field in dataclasses.fields(ModelConfig)]
   return [field for field in fields if field not in (*_FIXED, *_BATCH_NORM)]
-
-
-def _hint(name: str, known: list[str]) -> str:
-  """Returns ', did you mean ...?' if a known name is similar, else ''."""
-  near = difflib.get_close_matches(name, known, n=1)
-  return f', did you mean {near[0]!r}?' if near else ''

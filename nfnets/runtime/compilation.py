@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import jax
 
-from nfnets import files
+from nfnets import errors, files
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ _FLAGS = (
 # Parses XLA_FLAGS, and nothing else.
 _PARSE = 'from jaxlib import xla_client; xla_client.CompileOptions()'
 
+# JAX reads it when it is imported.
+_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 OPT_OUT = 'NFNETS_COMPILATION_CACHE'
 _OFF = ('0', 'off', 'false', 'no')
 # Objects between two collections; Python's default is 700.
@@ -43,7 +45,8 @@ def prepare(*, cache: bool = True, only_here: bool = True) -> None:
   """Calls all functions below; must run before JAX's first use.
 
   Args:
-    cache: whether to keep compiled programs between runs.
+    cache: whether to keep compiled programs between runs; False ignores
+      JAX_COMPILATION_CACHE_DIR too.
     only_here: whether all programs are for the devices of this machine.
   """
   if only_here:
@@ -52,6 +55,8 @@ def prepare(*, cache: bool = True, only_here: bool = True) -> None:
   collect_garbage_rarely()
   if cache:
     enable_compilation_cache()
+  else:
+    jax.config.update('jax_compilation_cache_dir', None)
 
 
 def set_compiler_flags() -> None:
@@ -120,17 +125,24 @@ def collect_garbage_rarely() -> None:
 def enable_compilation_cache() -> pathlib.Path | None:
   """Makes JAX keep compiled programs between runs.
 
-  A cache that the user has already set (JAX_COMPILATION_CACHE_DIR) is kept;
-  NFNETS_COMPILATION_CACHE=0 disables ours. If the folder cannot be written
-  there is no cache and no error. If it belongs to another user, or others may
-  write to it, a warning is logged and there is no cache: JAX executes what it
-  contains. Must run before anything is compiled.
+  The folder is JAX_COMPILATION_CACHE_DIR if the user has set it, else one of
+  ours unless NFNETS_COMPILATION_CACHE=0. If ours cannot be written there is no
+  cache and no error. If the folder belongs to another user than this one and
+  root, or others may write to it, a warning is logged and there is no cache:
+  JAX executes what it contains. Must run before anything is compiled.
 
   Returns:
     The folder in use, or None without a cache.
   """
-  if jax.config.jax_compilation_cache_dir:
-    return pathlib.Path(jax.config.jax_compilation_cache_dir)
+  given = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', None)
+  directory = _users_folder(given) if given else _own_folder()
+  if directory is not None:
+    jax.config.update('jax_compilation_cache_dir', str(directory))
+  return directory
+
+
+def _own_folder() -> pathlib.Path | None:
   if os.environ.get(OPT_OUT, '').lower() in _OFF:
     return None
   directory = files.cache_folder('xla')
@@ -138,18 +150,39 @@ def enable_compilation_cache() -> pathlib.Path | None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
   except OSError:
     return None
-  if not os.access(directory, os.W_OK | os.X_OK) or not _trusted(directory):
+  if not os.access(directory, os.W_OK | os.X_OK):
     return None
-  jax.config.update('jax_compilation_cache_dir', str(directory))
+  if not _trusted(directory, 'XDG_CACHE_HOME'):
+    return None
   # JAX's default, 1 s, skips dozens of small programs of every start.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
   return directory
 
 
-def _trusted(directory: pathlib.Path) -> bool:
-  """Returns whether only this user can write to the folder; warns if not."""
+def _users_folder(given: str) -> pathlib.Path | None:
+  try:
+    directory = files.user_path(given, _VARIABLE).absolute()
+    # JAX would create it with the umask, perhaps writable by the group.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+  except OSError as error:
+    _log.warning(
+      '%s (%s) cannot be created (%s): compiled programs are not cached',
+      *(given, _VARIABLE, error.strerror),
+    )
+  except errors.UserError as error:
+    _log.warning('%s; compiled programs are not cached', error)
+  else:
+    return directory if _trusted(directory, _VARIABLE) else None
+  return None
+
+
+def _trusted(directory: pathlib.Path, variable: str) -> bool:
+  """Returns whether only this user and root can write to the folder.
+
+  Warns if not, and names the environment variable that selects the folder.
+  """
   status = directory.stat()
-  if status.st_uid != os.geteuid():
+  if status.st_uid not in (0, os.geteuid()):
     found = f'belongs to another user (id {status.st_uid})'
   elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
     found = f'can be written by others (mode {stat.S_IMODE(status.st_mode):o})'
@@ -157,8 +190,9 @@ def _trusted(directory: pathlib.Path) -> bool:
     return True
   _log.warning(
     '%s %s: compiled programs are not cached; remove the folder, or set'
-    ' XDG_CACHE_HOME to one of yours',
+    ' %s to one of yours',
     directory,
     found,
+    variable,
   )
   return False

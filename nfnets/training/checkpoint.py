@@ -7,11 +7,9 @@ Layout of `<directory>/<step>/`: `state` (Orbax's arrays under flat names such
 as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and `metrics`.
 """
 
-import functools
 import json
 import logging
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -54,6 +52,7 @@ class Checkpointer:
     *,
     keep: int = 3,
     config: manifest_lib.Settings | None = None,
+    dataset: manifest_lib.Dataset | None = None,
   ) -> None:
     """Opens a directory of checkpoints.
 
@@ -63,10 +62,12 @@ class Checkpointer:
       keep: number of latest checkpoints to keep. The one with the highest
         'eval/top1' is kept as well.
       config: settings to store in each checkpoint, as JSON.
+      dataset: the run's data, to store likewise and to compare on restoring.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._keep = keep
     self._config = config
+    self._dataset = dataset
     self._saved: int | None = None
     self._manager: ocp.CheckpointManager | None = None
     if devices.is_primary():
@@ -91,13 +92,13 @@ class Checkpointer:
 
     Raises:
       UserError: there are checkpoints but none is intact, or the newest intact
-        one does not fit the target.
+        one does not fit the target or was trained on other data.
     """
     found, error = None, ''
     if devices.is_primary():
       try:
         found = checkpoint_files.newest_intact(
-          self.directory, target, _read_arrays
+          self.directory, target, self._dataset, _read_arrays
         )
       except errors.UserError as caught:
         error = str(caught)
@@ -175,7 +176,11 @@ class Checkpointer:
     self, step: int, arrays: manifest_lib.Arrays, metrics: dict[str, float]
   ) -> None:
     manifest = manifest_lib.make(
-      arrays, step=step, metrics=metrics, config=self._config
+      arrays,
+      step=step,
+      metrics=metrics,
+      config=self._config,
+      dataset=self._dataset,
     )
     try:
       if self._manager is None:
@@ -197,7 +202,7 @@ class Checkpointer:
 
 
 def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  _hush_orbax()
+  checkpoint_files.hush_orbax()
   policies = checkpoint_managers.AnyPreservationPolicy(
     [
       checkpoint_managers.LatestN(keep),
@@ -213,6 +218,8 @@ def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
     best_fn=checkpoint_files.score,
     todelete_subdir=checkpoint_files.DELETED,
     create=False,  # not allowed with active_processes
+    # If a thread of Orbax cannot create one, others wait for it for 300 s.
+    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     multiprocessing_options=_this_process_only(),
   )
   return ocp.CheckpointManager(directory, options=options)
@@ -274,25 +281,7 @@ def _this_process_only() -> ocp.options.MultiprocessingOptions:
 
 
 def _reader() -> ocp.Checkpointer:
-  _hush_orbax()
+  checkpoint_files.hush_orbax()
   own = _this_process_only()
   handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=own)
   return ocp.Checkpointer(handler, multiprocessing_options=own)
-
-
-@functools.cache
-def _hush_orbax() -> None:
-  """Keeps Orbax's tracebacks off the terminal; its errors are raised anyway.
-
-  Orbax logs each error of its threads. After the first bad array it also closes
-  the event loop that its other reads and writes still report to.
-  """
-  logger = logging.getLogger('absl')
-  logger.addFilter(lambda record: 'orbax' not in record.pathname)
-  previous = sys.unraisablehook
-
-  def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
-    if 'Event loop is closed' not in str(unraisable.exc_value):
-      previous(unraisable)
-
-  sys.unraisablehook = hook

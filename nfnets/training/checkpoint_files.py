@@ -1,10 +1,12 @@
 """A directory of checkpoints, without Orbax."""
 
+import functools
 import json
 import logging
 import math
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -55,12 +57,14 @@ class Weights(NamedTuple):
     state: the network's state or its moving average.
     step: the checkpoint's step number.
     config: the settings of the run that wrote it.
+    dataset: the run's data; None if an older version wrote the checkpoint.
   """
 
   params: registry.Params
   state: registry.State
   step: int
   config: manifest_lib.Settings | None
+  dataset: manifest_lib.Dataset | None
 
 
 def open_directory(directory: pathlib.Path) -> None:
@@ -130,8 +134,56 @@ def check_fits(
     )
 
 
+def check_dataset(
+  path: pathlib.Path,
+  dataset: manifest_lib.Dataset | None,
+  manifest: manifest_lib.Manifest,
+) -> None:
+  """Refuses a checkpoint that was trained on other data than `dataset`.
+
+  A checkpoint of an older version contains only the data set's name, with the
+  settings. A change of the held-out images is logged: it does not affect
+  training.
+
+  Raises:
+    UserError: the classes or the number of training images differ, or they are
+      unknown and the data set has another name.
+  """
+  stored = manifest['dataset']
+  if dataset is None:
+    return
+  if stored is None:
+    name = (manifest['config'] or {}).get('dataset', dataset['name'])
+    if name != dataset['name']:
+      raise errors.UserError(
+        f'checkpoint {path} was trained on {name}, and its classes are unknown,'
+        ' as an older version wrote it: use the same data set, or choose'
+        ' another --workdir'
+      )
+    return
+  changes = manifest_lib.changes(stored, dataset)
+  if changes:
+    raise errors.UserError(
+      f'checkpoint {path} was trained on other data than'
+      f' {dataset["name"]} ({changes}): restore the data set, or choose another'
+      ' --workdir'
+    )
+  before, after = stored['eval_images'], dataset['eval_images']
+  if before != after:
+    _log.warning(
+      'held-out images: %d -> %d since checkpoint %s: the metrics before and'
+      ' after it are not comparable',
+      before,
+      after,
+      path,
+    )
+
+
 def newest_intact(
-  directory: pathlib.Path, target: chex.ArrayTree, read_arrays: ReadArrays
+  directory: pathlib.Path,
+  target: chex.ArrayTree,
+  dataset: manifest_lib.Dataset | None,
+  read_arrays: ReadArrays,
 ) -> Found | None:
   """Finds and reads the newest checkpoint that is exactly what was written.
 
@@ -141,6 +193,7 @@ def newest_intact(
     directory: the directory of checkpoints.
     target: the train state to restore into; only names, shapes and dtypes
       matter.
+    dataset: the run's data; None is not compared.
     read_arrays: see `ReadArrays`.
 
   Returns:
@@ -156,6 +209,7 @@ def newest_intact(
     try:
       manifest = read_manifest(path)
       if found is None:
+        check_dataset(path, dataset, manifest)
         check_fits(path, target, manifest)
         arrays = read_arrays(path, manifest['leaves'])
         found = Found(arrays, manifest['step'], manifest['metrics'])
@@ -199,7 +253,13 @@ def read_weights(
       if name.startswith(root):
         module, _, leaf = name.removeprefix(root).rpartition('/')
         tree.setdefault(module, {})[leaf] = array
-  return Weights(trees[0], trees[1], manifest['step'], manifest['config'])
+  return Weights(
+    trees[0],
+    trees[1],
+    manifest['step'],
+    manifest['config'],
+    manifest['dataset'],
+  )
 
 
 def score(metrics: dict[str, float]) -> float:
@@ -220,3 +280,21 @@ def write_error(
     f'Last good checkpoint: {last}. Free some space or fix the disk, then '
     'rerun the same command'
   )
+
+
+@functools.cache
+def hush_orbax() -> None:
+  """Keeps Orbax's tracebacks off the terminal; its errors are raised anyway.
+
+  Orbax logs each error of its threads. After the first bad array it also closes
+  the event loop that its other reads and writes still report to.
+  """
+  logger = logging.getLogger('absl')
+  logger.addFilter(lambda record: 'orbax' not in record.pathname)
+  previous = sys.unraisablehook
+
+  def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
+    if 'Event loop is closed' not in str(unraisable.exc_value):
+      previous(unraisable)
+
+  sys.unraisablehook = hook

@@ -35,9 +35,9 @@ def evaluate_all(
     should_stop: called before every batch; must agree in all processes.
 
   Returns:
-    For each prefix '<prefix>top1' and '<prefix>top5' (fractions) and
-    '<prefix>loss' (mean, nats); and 'count', the number of examples of all
-    processes.
+    For each prefix '<prefix>top1', '<prefix>top5' (fractions; the latter only
+    with more than five classes) and '<prefix>loss' (mean, nats); and 'count',
+    the number of examples of all processes.
 
   Raises:
     Interrupted: `should_stop` returned True.
@@ -84,7 +84,8 @@ def make_evaluation(
       network that `eval_step` was made for.
 
   Returns:
-    (state, should_stop) -> 'eval/top1', 'eval/top5', 'eval/loss'; the same for
+    (state, should_stop) -> 'eval/top1', 'eval/top5' (with more than five
+    classes), 'eval/loss'; the same for
     the moving average, if one is kept, as 'eval/ema_top1' and so on; and
     'eval/count'.
   """

@@ -5,8 +5,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from tensorboardX import record_writer, summary
-from tensorboardX.proto import event_pb2
+from tensorboardX import record_writer
+from tensorboardX.proto import event_pb2, summary_pb2
 
 _FLUSH_SECONDS = 30.0
 
@@ -41,7 +41,10 @@ class EventFile:
     They may stay in memory until the first call after 30 s, or `sync`.
     """
     for name, value in scalars.items():
-      self._add(event_pb2.Event(step=step, summary=summary.scalar(name, value)))
+      # As tensorboardX's `summary.scalar`, which logs a warning about a NaN.
+      scalar = summary_pb2.Summary.Value(tag=name, simple_value=value)
+      summary = summary_pb2.Summary(value=[scalar])
+      self._add(event_pb2.Event(step=step, summary=summary))
     if time.monotonic() >= self._flushed + _FLUSH_SECONDS:
       self.sync()
 

@@ -143,9 +143,11 @@ def _augmented(
 
   The augmentation of an example and its masks in the network depend only on
   seed, step and the example's index in the global batch, not on the number of
-  devices or micro-batches.
+  devices or micro-batches. This needs threefry: with other generators of JAX
+  (JAX_DEFAULT_PRNG_IMPL), the numbers drawn for a key depend on the keys drawn
+  for beside it.
   """
-  key = jax.random.key(seed)
+  key = jax.random.key(seed, impl='threefry2x32')
   index = batch['index'][:: preprocess.images_per_example]
   index = index // preprocess.images_per_example
   with jax.named_scope('augment'):

@@ -18,6 +18,7 @@ import numpy as np
 Arrays: TypeAlias = dict[str, np.ndarray]
 # {name: JSON value}
 Settings: TypeAlias = dict[str, Any]
+_SHOWN = 5  # class names in a message
 
 
 class Leaf(TypedDict):
@@ -28,12 +29,24 @@ class Leaf(TypedDict):
   sha256: str
 
 
+class Dataset(TypedDict):
+  """The data that a run is trained and evaluated on."""
+
+  name: str
+  class_names: list[str]
+  """In the order of the labels."""
+  train_images: int
+  eval_images: int
+
+
 class Manifest(TypedDict):
   """The content of a manifest, without its own SHA-256."""
 
   step: int
   metrics: dict[str, float]
   config: Settings | None
+  dataset: Dataset | None
+  """None if an older version wrote the checkpoint."""
   leaves: dict[str, Leaf]
 
 
@@ -93,6 +106,7 @@ def make(
   step: int,
   metrics: dict[str, float],
   config: Settings | None,
+  dataset: Dataset | None,
 ) -> dict[str, Any]:
   """Builds the JSON of a manifest: a `Manifest` with its own SHA-256."""
   with futures.ThreadPoolExecutor() as pool:  # hashing releases the GIL
@@ -105,6 +119,7 @@ def make(
     'step': step,
     'metrics': metrics,
     'config': config,
+    'dataset': dataset,
     'leaves': leaves,
   }
   return {**body, 'sha256': _json_sha256(body)}
@@ -123,6 +138,7 @@ def parse(text: str | bytes) -> Manifest:
     raise DamagedError(f'its manifest cannot be read ({error})') from error
   if digest != _json_sha256(manifest):
     raise DamagedError('its manifest does not match its own SHA-256')
+  manifest.setdefault('dataset', None)
   return manifest
 
 
@@ -170,6 +186,23 @@ def mismatches(target: chex.ArrayTree, leaves: Mapping[str, Leaf]) -> list[str]:
     for name in sorted(wanted.keys() | found.keys())
     if wanted.get(name) != found.get(name)
   ]
+
+
+def changes(old: Dataset, new: Dataset) -> str:
+  """Describes the changes of the data that affect training, '' if none do."""
+  before, after = old['class_names'], new['class_names']
+  removed = [name for name in before if name not in after]
+  added = [name for name in after if name not in before]
+  parts = [
+    f'{what}: {", ".join(names[:_SHOWN])}' + (', ...' if names[_SHOWN:] else '')
+    for what, names in (('removed classes', removed), ('new classes', added))
+    if names
+  ]
+  if before != after:
+    return '; '.join(parts) or 'the classes have another order'
+  if old['train_images'] != new['train_images']:
+    return f'training images: {old["train_images"]} -> {new["train_images"]}'
+  return ''
 
 
 def _sha256(x: np.ndarray) -> str:

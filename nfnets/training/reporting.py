@@ -6,18 +6,17 @@ import logging
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TextIO, TypeVar
 
-import jax
 import rich.console
 import rich.progress
 
-from nfnets.optim import optimizer as optimizer_lib
-from nfnets.training import devices, event_file, metrics_file
+from nfnets.training import devices, event_file, metrics_file, speed
 from nfnets.training import workdir as workdir_lib
 
 _log = logging.getLogger(__name__)
+_LONG = 86400  # seconds; longer runs print `shorter`
 
 
 class Reporter:
@@ -35,6 +34,7 @@ class Reporter:
     total_steps: int,
     images_per_step: int,
     start_step: int = 0,
+    shorter: str = '',
     stream: TextIO | None = None,
   ) -> None:
     """Opens the metrics file and the TensorBoard log in the workdir.
@@ -44,6 +44,7 @@ class Reporter:
       total_steps: number of steps of the whole run.
       images_per_step: training examples per step on all devices, for images/s.
       start_step: the step to resume from; reports of later steps are dropped.
+      shorter: how to shorten a run; printed if it will take more than a day.
       stream: where to print: a progress bar to a terminal, else plain lines.
         None is standard output.
     """
@@ -63,18 +64,36 @@ class Reporter:
       'the output',
       lambda: _terminal(stream or sys.stdout, total_steps, start_step),
     )
-    self._clock = _Clock()
+    self._clock = speed.Clock()
     self._images_per_step = images_per_step
+    self._total_steps = total_steps
+    self._shorter = shorter
+    self._estimated = False
 
-  def progress(self, step: int, loss: float) -> None:
-    """Updates the bar; call it once for every finished step."""
+  def progress(self, step: int, loss: float, done: int = 0) -> None:
+    """Updates the bar; call it once for every finished step.
+
+    Args:
+      step: the step.
+      loss: its loss.
+      done: the last step known to be finished, if it is a later one.
+    """
     if self._active:
-      self._clock.tick()
-      speed = self._images_per_step * self._clock.steps_per_second
+      self._clock.tick(max(step, done))
       rate = self._clock.steps_per_second
+      images = self._images_per_step * rate
       self._terminal.use(
-        lambda terminal: terminal.move(step, loss, speed, rate)
+        lambda terminal: terminal.move(step, loss, images, rate)
       )
+      if rate and not self._estimated:
+        self._estimated = True
+        self.message(self._estimate(step, rate))
+
+  def _estimate(self, step: int, rate: float) -> str:
+    """Says how long the rest of the run will take, from its first steps."""
+    left = self._total_steps - step
+    text = f'about {_duration(left / rate)} left for {left:,} steps'
+    return f'{text}; {self._shorter}' if left / rate > _LONG else text
 
   def speed(self) -> dict[str, float]:
     """Returns {'images_per_second': ...} since the last call, without pauses.
@@ -83,9 +102,9 @@ class Reporter:
     """
     if not self._active or not self._clock.steps_per_second:
       return {}
-    speed = self._images_per_step * self._clock.steps_per_second
-    self._clock = _Clock(running=True)
-    return {'images_per_second': speed}
+    self._clock.restart()
+    rate = self._clock.steps_per_second
+    return {'images_per_second': self._images_per_step * rate}
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
@@ -162,27 +181,6 @@ class _Report(Generic[_R]):
     )
 
 
-class _Clock:
-  """Measures steps per second since its creation or its first tick."""
-
-  def __init__(self, running: bool = False) -> None:
-    self._start = time.perf_counter() if running else None
-    self._steps = 0
-    self.steps_per_second = 0.0
-
-  def tick(self) -> None:
-    now = time.perf_counter()
-    if self._start is None:
-      self._start = now
-    else:
-      self._steps += 1
-      self.steps_per_second = self._steps / max(now - self._start, 1e-9)
-
-  def skip(self, seconds: float) -> None:
-    if self._start is not None:
-      self._start += seconds
-
-
 class _Bar:
   """A progress bar with step, loss, images/s and time left."""
 
@@ -212,6 +210,7 @@ class _Bar:
       self.message(_text(step, self._total_steps, scalars))
 
   def message(self, text: str) -> None:
+    # Not wrapped: paths can be copied.
     self._progress.console.print(text, soft_wrap=True)
 
   def close(self) -> None:
@@ -246,8 +245,9 @@ class _Lines:
 def _terminal(
   stream: TextIO, total_steps: int, start_step: int
 ) -> _Bar | _Lines:
+  # Names are printed as they are, such as 'photo[copy].jpg' and ':cat:'.
   plain = {'markup': False, 'emoji': False, 'highlight': False}
-  console = rich.console.Console(file=stream, **plain)  # 'run[1]', ':cat:'
+  console = rich.console.Console(file=stream, **plain)
   if console.is_terminal:
     return _Bar(console, total_steps, start_step)
   return _Lines(stream, total_steps)
@@ -263,37 +263,9 @@ def _text(step: int, total_steps: int, scalars: Mapping[str, float]) -> str:
   return f'step {step}/{total_steps}: {", ".join(values)}'
 
 
-def start_summary(
-  *,
-  model: str,
-  parameters: int,
-  gmacs: float,
-  image_size: int,
-  memory: str,
-  groups: Iterable[optimizer_lib.Group],
-) -> str:
-  """Summarizes the model, the devices and the optimizer in a few lines.
-
-  Args:
-    model: the model's name.
-    parameters: number of parameters.
-    gmacs: multiply-accumulates per image, in 1e9.
-    image_size: side of that image in pixels.
-    memory: the memory that the run needs and the device has, in one line.
-    groups: from `optimizer.describe_groups`.
-  """
-  kinds = sorted({device.device_kind for device in jax.devices()})
-  processes = jax.process_count()
-  hosts = f' in {processes} processes' if processes > 1 else ''
-  lines = [
-    f'model      {model}: {parameters:,} parameters, {gmacs:.3f} GMACs at '
-    f'{image_size} px',
-    f'devices    {jax.device_count()} x {", ".join(kinds)}{hosts}',
-    f'memory     {memory}',
-  ]
-  lines += [
-    f'optimizer  {group.name}: {group.tensors} tensors, '
-    f'{group.parameters:,} parameters: {group.applies}'
-    for group in groups
-  ]
-  return '\n'.join(lines)
+def _duration(seconds: float) -> str:
+  """Formats a length of time with two digits or so."""
+  for unit, length in (('days', 86400), ('h', 3600), ('min', 60)):
+    if seconds >= length:
+      return f'{seconds / length:.1f} {unit}'
+  return f'{seconds:.0f} s'

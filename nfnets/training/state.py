@@ -9,6 +9,18 @@ import optax
 from nfnets.models import registry
 
 
+class Skips(NamedTuple):
+  """Counts of the steps that were not applied, as they were not finite.
+
+  Attributes:
+    total: int32[], in the whole run.
+    in_a_row: int32[], since the last step that was applied.
+  """
+
+  total: jax.Array
+  in_a_row: jax.Array
+
+
 class TrainState(NamedTuple):
   """What a step reads and replaces; a checkpoint holds all of it.
 
@@ -21,7 +33,8 @@ class TrainState(NamedTuple):
     opt_state: the optimizer's state.
     ema_params: float32 moving average of `params`; {} if none is kept.
     ema_state: moving average of `state`; {} if none is kept.
-    step: int32[], number of updates so far.
+    step: int32[], number of steps so far.
+    skips: how many of them were skipped; None if such a step ends the run.
   """
 
   params: registry.Params
@@ -30,6 +43,7 @@ class TrainState(NamedTuple):
   ema_params: registry.Params
   ema_state: registry.State
   step: jax.Array
+  skips: Skips | None = None
 
 
 def from_params(
@@ -38,6 +52,7 @@ def from_params(
   optimizer: optax.GradientTransformation,
   *,
   ema: bool = True,
+  skips: bool = False,
 ) -> TrainState:
   """Builds the state before the first step from given parameters.
 
@@ -46,6 +61,7 @@ def from_params(
     state: the network's initial state.
     optimizer: the optimizer given to `step.make_train_step`.
     ema: whether to keep a moving average.
+    skips: whether to skip and count steps that are not finite.
   """
   return TrainState(
     params=params,
@@ -54,8 +70,13 @@ def from_params(
     # Copies: the step donates its state, and a buffer can be donated only once.
     ema_params=jax.tree.map(jnp.copy, params) if ema else {},
     ema_state=jax.tree.map(jnp.copy, state) if ema else {},
-    step=jnp.zeros((), jnp.int32),
+    step=_zero(),
+    skips=Skips(_zero(), _zero()) if skips else None,
   )
+
+
+def _zero() -> jax.Array:
+  return jnp.zeros((), jnp.int32)
 
 
 def create_train_state(
@@ -65,6 +86,7 @@ def create_train_state(
   image_size: int,
   *,
   ema: bool = True,
+  skips: bool = False,
 ) -> TrainState:
   """Initializes the network and builds the state before the first step.
 
@@ -74,11 +96,13 @@ def create_train_state(
     key: random key for the initial weights.
     image_size: side of the training images in pixels.
     ema: whether to keep a moving average.
+    skips: whether to skip and count steps that are not finite.
   """
   images = jnp.zeros((2, image_size, image_size, 3), jnp.float32)
 
   @jax.jit
   def init(key: jax.Array) -> TrainState:
-    return from_params(*model.init(key, images), optimizer, ema=ema)
+    params, net_state = model.init(key, images)
+    return from_params(params, net_state, optimizer, ema=ema, skips=skips)
 
   return init(key)

@@ -48,7 +48,9 @@ def make_train_step(
   Each device computes the gradient of its part of the batch; the gradients are
   averaged over all devices of all processes, and every device makes the same
   update. A step with a loss or gradient that is not finite leaves the state
-  unchanged, bit for bit, and reports it.
+  unchanged, bit for bit, and reports it. If `state.skips` is not None, it only
+  advances the step number and counts the step as skipped; the learning rate and
+  the decay of the average then follow the number of updates.
 
   Args:
     gradient_fn: from `gradient.make_gradient`.
@@ -61,8 +63,10 @@ def make_train_step(
     train_step(state, batch) -> (state, scalars). `state` is replicated
     (`devices.replicate`) and donated; `batch` comes from
     `devices.shard_batch`. Scalars, float32[]: 'loss', 'top1', 'grad_norm'
-    (before clipping), 'agc_clipped' (fraction of units), 'learning_rate', and
-    'finite' (1, or 0 if the step was not applied).
+    (before clipping), 'agc_clipped' (fraction of units, if the optimizer
+    clips), 'learning_rate', and 'finite' (1, or 0 if the step was not applied);
+    with `state.skips` also 'skipped' and 'skipped_in_a_row', its counts after
+    this step.
 
   References:
     Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -76,15 +80,22 @@ def make_train_step(
     grads, net_state, scalars = _mean_over_devices(result)
     scalars['grad_norm'] = xla.global_norm(grads)
     finite = jnp.isfinite(scalars['loss'] + scalars['grad_norm'])
+    skips = state.skips
+    updates = state.step if skips is None else state.step - skips.total
     update = functools.partial(
-      _update, optimizer, ema_decay, state, grads, net_state
+      _update, optimizer, ema_decay, state, updates, grads, net_state
     )
     new = xla.update_if(finite, update, state)
-    scalars['agc_clipped'] = optax.tree.get(
-      new.opt_state, 'clipped', jnp.zeros(())
-    )
-    scalars['learning_rate'] = jnp.asarray(schedule(state.step), jnp.float32)
+    clipped = optax.tree.get(new.opt_state, 'clipped')
+    if clipped is not None:
+      scalars['agc_clipped'] = clipped
+    scalars['learning_rate'] = jnp.asarray(schedule(updates), jnp.float32)
     scalars['finite'] = finite.astype(jnp.float32)
+    if skips is not None:
+      skips = _count(skips, finite)
+      new = new._replace(step=state.step + 1, skips=skips)
+      scalars['skipped'] = skips.total.astype(jnp.float32)
+      scalars['skipped_in_a_row'] = skips.in_a_row.astype(jnp.float32)
     return new, scalars
 
   return jax.pmap(
@@ -103,24 +114,33 @@ def _mean_over_devices(tree: Tree) -> Tree:
   return lax.pmean(tree, devices.AXIS) if several else tree
 
 
+def _count(skips: state_lib.Skips, finite: jax.Array) -> state_lib.Skips:
+  return state_lib.Skips(
+    total=jnp.where(finite, skips.total, skips.total + 1),
+    in_a_row=jnp.where(finite, 0, skips.in_a_row + 1),
+  )
+
+
 def _update(
   optimizer: optax.GradientTransformation,
   ema_decay: float | None,
   state: state_lib.TrainState,
+  count: jax.Array,
   grads: optax.Updates,
   net_state: registry.State,
 ) -> state_lib.TrainState:
-  """Returns the state after one update, the same on every device."""
+  """Returns the state after one update, the same on every device.
+
+  `count` is the number of updates before this one.
+  """
   with jax.named_scope('optimizer'):
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
   averages = state.ema_params, state.ema_state
   if ema_decay is not None:
-    averages = ema.ema_update(
-      averages, (params, net_state), state.step, ema_decay
-    )
+    averages = ema.ema_update(averages, (params, net_state), count, ema_decay)
   return state_lib.TrainState(
-    params, net_state, opt_state, *averages, step=state.step + 1
+    params, net_state, opt_state, *averages, state.step + 1, state.skips
   )
 
 
@@ -141,8 +161,8 @@ def make_eval_step(
 
   Returns:
     eval_step(params, state, batch) -> sums over the rows of all devices with
-    'mask' True: 'top1', 'top5', 'count' (int32[]) and 'loss' (float32[], nats,
-    without label smoothing).
+    'mask' True: 'top1', 'top5' (if there are more than five classes), 'count'
+    (int32[]) and 'loss' (float32[], nats, without label smoothing).
   """
 
   def eval_step(
@@ -154,10 +174,12 @@ def make_eval_step(
     one_hot = jax.nn.one_hot(labels, logits.shape[-1])
     rows = {
       'top1': losses.top_k_correct(logits, labels, 1).astype(jnp.int32),
-      'top5': losses.top_k_correct(logits, labels, 5).astype(jnp.int32),
       'loss': losses.softmax_cross_entropy(logits, one_hot),
       'count': jnp.ones_like(labels),
     }
+    if logits.shape[-1] > 5:
+      top5 = losses.top_k_correct(logits, labels, 5)
+      rows['top5'] = top5.astype(jnp.int32)
     # Selected, not multiplied by the mask: 0 * NaN of a padded row is NaN.
     sums = jax.tree.map(
       lambda x: jnp.sum(jnp.where(batch['mask'], x, jnp.zeros_like(x))), rows

@@ -2,12 +2,13 @@
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nfnets import errors
 
@@ -70,6 +71,33 @@ def _check_path(path: str) -> None:
       f'workdir {path}: Orbax, which writes the checkpoints, cannot use a path'
       f' with {bad!r}: choose another --workdir'
     )
+
+
+def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:
+  """Reads the settings of the workdir's run, under their full names.
+
+  Args:
+    directory: the workdir.
+
+  Returns:
+    {name: JSON value}, or None if no run has saved its settings there.
+
+  Raises:
+    UserError: they cannot be read.
+  """
+  path = directory / CONFIG
+  try:
+    settings = json.loads(path.read_text())
+    if not isinstance(settings, dict):
+      raise ValueError('it is not a JSON object')
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+      f'{path} cannot be read ({error}): restore it, or choose another'
+      ' --workdir'
+    ) from error
+  return settings
 
 
 def _check_contents(path: pathlib.Path) -> None:

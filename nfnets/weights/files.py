@@ -14,6 +14,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, files
+from nfnets.weights import signatures
 
 Tensors = dict[str, np.ndarray]
 """Arrays by the names in a file."""
@@ -45,13 +46,13 @@ def kind(path: pathlib.Path) -> Kind:
 
   Raises:
     UserError: the file does not exist, is not a regular file, cannot be read,
-      is empty or is a zip archive (torch.save), which cannot be read safely.
+      is empty or is known to be something else (see `signatures`).
   """
   if os.path.isdir(path):
     return 'directory'
   try:
     with files.open_regular(path) as file:
-      head = file.read(_HEADER_LENGTH.size + 1)
+      head = file.read(signatures.LENGTH)
   except FileNotFoundError:
     raise errors.UserError(
       f'{path}: no such file; pass a file or a Hugging Face id such as'
@@ -63,16 +64,16 @@ def kind(path: pathlib.Path) -> Kind:
     ) from None
   if not head:
     raise errors.UserError(f'{path}: the file is empty; download it again')
-  if head.startswith(b'PK\x03\x04'):
-    raise errors.UserError(
-      f'{path}: is a zip archive, as written by torch.save; save the state'
-      ' dict with safetensors.torch.save_file and pass that file'
-    )
-  return 'safetensors' if _looks_like_safetensors(head) else 'pickle'
+  if _looks_like_safetensors(head):
+    return 'safetensors'
+  if what := signatures.describe(head):
+    raise errors.UserError(f'{path}: {what}')
+  return 'pickle'
 
 
 def _looks_like_safetensors(head: bytes) -> bool:
-  if len(head) <= _HEADER_LENGTH.size or head[-1:] != b'{':
+  size = _HEADER_LENGTH.size
+  if head[size : size + 1] != b'{':
     return False
   return _HEADER_LENGTH.unpack_from(head)[0] <= _MAX_HEADER
 

@@ -51,11 +51,13 @@ def fetch(hub_id: str) -> pathlib.Path:
   try:
     return _download(match[1], only_cached=True)
   except hub_errors.LocalEntryNotFoundError:
+    if constants.is_offline_mode():
+      raise _failed(match[1], 'HF_HUB_OFFLINE is set') from None
     _check_connection(match[1])
   try:
     return _download(match[1], only_cached=False)
   except (hub_errors.HfHubHTTPError, ValueError, OSError) as error:
-    raise _failed(match[1], error) from None
+    raise _failed(match[1], _reason(error)) from None
 
 
 def _download(repository: str, *, only_cached: bool) -> pathlib.Path:
@@ -73,12 +75,17 @@ def _check_connection(repository: str) -> None:
   except urllib.error.HTTPError:
     return  # An error status still proves that the hub is reachable.
   except OSError as error:
-    raise _failed(repository, error) from None
+    raise _failed(repository, _reason(error)) from None
 
 
-def _failed(repository: str, error: Exception) -> errors.UserError:
-  reason = str(error).strip().split('\n')[0][:120] or type(error).__name__
+def _reason(error: Exception) -> str:
+  return str(error).strip().split('\n')[0][:120] or type(error).__name__
+
+
+def _failed(repository: str, reason: str) -> errors.UserError:
   return errors.UserError(
     f'{repository}: not in the Hugging Face cache, and the download failed'
-    f' ({reason}); connect to the network or pass a file'
+    f' ({reason}); connect to the network, or download'
+    f' {constants.ENDPOINT}/{repository}/resolve/main/{_FILE} elsewhere and'
+    ' pass the file: --config.init_from=FILE, or --weights=FILE'
   )

@@ -20,6 +20,7 @@ class Loaded(NamedTuple):
   state: registry.State
   class_names: tuple[str, ...]  # one per class
   eval_preset: str  # for test images, see `data.crops.eval_crop`
+  images: dict[str, int] = {}  # see `save`
 
 
 def load(
@@ -35,7 +36,7 @@ def load(
   file is executed: pickles are read by a restricted unpickler that can only
   build arrays. The arrays must have exactly the model's names and shapes.
 
-  For example, to load DeepMind's NFNet-F0:
+  To load DeepMind's NFNet-F0:
 
     model = nfnets.create_model('nfnet_f0')
     params, state = nfnets.load('F0_haiku.npz', 'nfnet_f0')
@@ -51,9 +52,10 @@ def load(
       logits then equal timm's. By default, the arrays are those of the file,
       bit for bit. No effect on models that standardize as timm does.
     reset_head: whether to replace the classifier by a newly initialized one.
-    **overrides: options of `create_model`. Options stored in the file apply
-      by default; overrides may only contradict those that do not change what
-      the network computes in evaluation, such as `drop_rate`.
+    **overrides: options of `create_model`; num_classes=0 ignores the file's
+      classifier. Options stored in the file apply by default; overrides may
+      only contradict those that do not change what the network computes in
+      evaluation, such as `drop_rate`.
 
   Returns:
     (params, state) for `model.apply`: {module: {name: array}} of float32 NumPy
@@ -91,8 +93,21 @@ def load_for(
     UserError: see `load`; also if the file stores options that differ from the
       model's configuration.
   """
+  source = sources.read(path, model.config.name)
+  return unpack(source, model, reset_head)
+
+
+def unpack(
+  source: sources.Source, model: models.Model, reset_head: bool = False
+) -> tuple[registry.Params, registry.State]:
+  """Does what `load_for` does, with a file that was read already.
+
+  Args:
+    source: the contents of the file.
+    model: the model.
+    reset_head: as in `load_for`.
+  """
   name = model.config.name
-  source = sources.read(path, name)
   _check_name(source, name, tree.options(model.config))
   agreement.check_config(source, model.config)
   params, state = fit(source, model, reset_head)
@@ -139,6 +154,7 @@ def load_model(
     tree.unflatten(state),
     class_names.resolve(model.config.num_classes, source.class_names),
     source.eval_preset or catalogue.eval_preset(model.config),
+    source.images,
   )
 
 
@@ -207,7 +223,7 @@ def fit(
         wanted.params, model.config
       ).items()
     }
-  if reset_head:
+  if reset_head or not model.config.num_classes:
     params = {k: v for k, v in params.items() if not tree.is_head(k)}
     targets = {k: v for k, v in targets.items() if not tree.is_head(k)}
   tree.check(params, targets, source.path, name, source.layout)
@@ -216,13 +232,32 @@ def fit(
     params = timm.from_timm(params, wanted.params, model.config)
   if reset_head:
     params |= _new_head(model, wanted.params)
-  return _as_wanted(params, wanted.params), _as_wanted(
-    source.state, wanted.state
+  return (
+    _as_wanted(params, wanted.params, source.path),
+    _as_wanted(source.state, wanted.state, source.path),
   )
 
 
-def _as_wanted(flat: tree.Flat, wanted: tree.Shapes) -> tree.Flat:
-  """Returns C-contiguous arrays of the wanted dtypes (float32)."""
+def _as_wanted(flat: tree.Flat, wanted: tree.Shapes, file: str) -> tree.Flat:
+  """Returns C-contiguous arrays of the wanted dtypes (float32).
+
+  Raises:
+    UserError: an array holds other numbers than finite floating-point ones.
+  """
+  for path in wanted:
+    dtype = flat[path].dtype
+    if not np.issubdtype(wanted[path].dtype, np.floating):
+      continue  # the counters of batch normalization
+    if not jax.dtypes.issubdtype(dtype, np.floating):
+      raise errors.UserError(
+        f'{file}: {path} holds {dtype}, not floating-point numbers; pass'
+        ' weights that are not quantized'
+      )
+    if not np.isfinite(flat[path]).all():
+      raise errors.UserError(
+        f'{file}: {path} holds numbers that are not finite; pass weights from'
+        ' before the training diverged'
+      )
   return {
     path: np.asarray(flat[path], wanted[path].dtype, order='C')
     for path in wanted

@@ -25,6 +25,7 @@ class Header(NamedTuple):
   name: str  # the model
   options: tree.Options
   class_names: tuple[str, ...]
+  images: dict[str, int]  # see `make`
   eval_preset: str  # see `data.crops.eval_crop`
 
 
@@ -37,6 +38,7 @@ def make(
   config: model_config.ModelConfig,
   class_names: Sequence[str] = (),
   eval_preset: str | None = None,
+  images: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
   """Builds the metadata of a weights file.
 
@@ -45,11 +47,13 @@ def make(
     class_names: one name per class, or none.
     eval_preset: the preset of `data.crops.eval_crop` for test images. None
       selects the preset of the model's authors.
+    images: the numbers of images that the network was trained and evaluated
+      on, by 'train' and 'eval'.
 
   Returns:
     Strings: 'format', 'model', 'eval_preset' and, as JSON, 'options' (with
-    which `create_model` rebuilds the configuration), 'config', 'constants' and
-    'class_names'.
+    which `create_model` rebuilds the configuration), 'config', 'constants',
+    'class_names' and 'images'.
   """
   return {
     'format': _FORMAT,
@@ -58,6 +62,7 @@ def make(
     'config': json.dumps(dataclasses.asdict(config), sort_keys=True),
     'constants': json.dumps(_constants(config), sort_keys=True),
     'class_names': json.dumps(list(class_names)),
+    'images': json.dumps(dict(images or {}), sort_keys=True),
     'eval_preset': eval_preset or catalogue.eval_preset(config),
   }
 
@@ -87,7 +92,8 @@ def parse(contents: files.Contents, path: str) -> Header:
     path: the file's name, for messages.
 
   Returns:
-    The model's name, options, class names and evaluation preset.
+    The model's name, options, class names, numbers of images and evaluation
+    preset.
 
   Raises:
     UserError: the file was written by a newer version, or is damaged.
@@ -105,6 +111,8 @@ def parse(contents: files.Contents, path: str) -> Header:
   try:
     stored = json.loads(metadata['options'])
     names = json.loads(metadata['class_names'])
+    # Files of older versions have none.
+    images = json.loads(metadata.get('images', '{}'))
     options = {
       key: tuple(value) if isinstance(value, list) else value
       for key, value in stored.items()
@@ -113,6 +121,7 @@ def parse(contents: files.Contents, path: str) -> Header:
       metadata['model'],
       options,
       tuple(map(str, names)),
+      {use: int(count) for use, count in images.items()},
       metadata['eval_preset'],
     )
   except (KeyError, ValueError, TypeError, AttributeError) as error:

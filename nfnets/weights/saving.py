@@ -1,7 +1,7 @@
 """Saves weights in any layout that `load` reads."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ def save(
   layout: str = 'nfnets',
   *,
   class_names: Sequence[str] = (),
+  images: Mapping[str, int] | None = None,
   eval_preset: str | None = None,
   refit: bool = False,
   **overrides: Any,
@@ -38,6 +39,8 @@ def save(
       published files; 'timm' writes safetensors of a state dict that timm
       loads with strict=True.
     class_names: one name per class; stored by layout 'nfnets' only.
+    images: the numbers of images that the network was trained and evaluated
+      on, by 'train' and 'eval'; stored by layout 'nfnets' only.
     eval_preset: the preset of `data.crops.eval_crop` for test images; None
       selects the preset of the model's authors. Stored by layout 'nfnets' only.
     refit: for layout 'timm' and networks standardized as the published ones:
@@ -49,13 +52,15 @@ def save(
       loading it requires its `num_classes`.
 
   Raises:
-    UserError: the arrays do not fit the model, timm lacks the network, or the
-      file cannot be written.
+    UserError: the arrays do not fit the model, the number of class names is not
+      that of the classes, timm lacks the network, or the file cannot be
+      written.
   """
   path = files_lib.user_path(path, 'path')
   model = models.create_model(name, **overrides)
   flat = _on_host(params)
   _check_fit(flat, model, str(path))
+  _check_names(class_names, flat)
   flat_state = _on_host(state)
   tree.check(
     flat_state, tree.expected(model.config).state, 'state', name, 'deepmind'
@@ -64,7 +69,7 @@ def save(
     files.write_safetensors(
       path,
       metadata.join(flat, flat_state),
-      metadata.make(model.config, class_names, eval_preset),
+      metadata.make(model.config, class_names, eval_preset, images),
     )
   elif layout == 'deepmind':
     deepmind.write(path, tree.unflatten(flat), tree.unflatten(flat_state))
@@ -97,3 +102,15 @@ def _check_fit(flat: tree.Flat, model: models.Model, path: str) -> None:
     model.config.name,
     'nfnets',
   )
+
+
+def _check_names(class_names: Sequence[str], flat: tree.Flat) -> None:
+  """Raises an error unless there is a name for every class, or none at all."""
+  classes = [
+    array.shape[-1] for path, array in flat.items() if tree.is_head(path)
+  ]
+  if class_names and classes[:1] != [len(class_names)]:
+    raise errors.UserError(
+      f'{len(class_names)} class names for a classifier of'
+      f' {classes[0] if classes else 0} classes'
+    )

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from nfnets import errors
 from nfnets import files as files_lib
 from nfnets.models import catalogue
-from nfnets.weights import deepmind, files, hub, metadata, tree
+from nfnets.weights import deepmind, files, hub, metadata, snapshots, timm, tree
 
 FileLayout = Literal['nfnets', 'deepmind', 'timm']
 
@@ -22,6 +22,7 @@ class Source(NamedTuple):
   name: str | None  # the model, if the file or the hub id specifies it
   options: tree.Options = {}  # empty if the file stores none
   class_names: tuple[str, ...] = ()
+  images: dict[str, int] = {}  # see `metadata.make`
   eval_preset: str | None = None
 
 
@@ -46,16 +47,14 @@ def read(path: str | pathlib.Path, name: str | None = None) -> Source:
     file = hub.fetch(shown)
   kind = files.kind(file)
   if kind == 'directory':
-    raise errors.UserError(
-      f'{path}: is a directory; to export the checkpoint of a training run, '
-      f'run python -m nfnets.convert {path} FILE --to=nfnets'
-    )
+    return _read_snapshot(file, shown)
   if kind == 'pickle':
     trees = deepmind.read(file, name)
     return Source(shown, 'deepmind', *trees, hub_model)
   contents = files.read_safetensors(file)
   if not metadata.is_ours(contents.metadata):
-    return Source(shown, 'timm', contents.tensors, {}, hub_model)
+    tensors = timm.without_prefixes(contents.tensors)
+    return Source(shown, 'timm', tensors, {}, hub_model)
   header = metadata.parse(contents, shown)
   parts = metadata.split(contents.tensors)
   return Source(
@@ -65,5 +64,24 @@ def read(path: str | pathlib.Path, name: str | None = None) -> Source:
     header.name,
     header.options,
     header.class_names,
+    header.images,
     header.eval_preset,
+  )
+
+
+def _read_snapshot(folder: pathlib.Path, shown: str) -> Source:
+  """Reads the weights in a folder as on the Hugging Face hub."""
+  snapshot = snapshots.read(folder)
+  if snapshot is None:
+    raise errors.UserError(
+      f'{shown}: is a folder without {snapshots.WEIGHTS}; to export the'
+      ' checkpoint of a training run, run python -m nfnets.convert'
+      f' {shown} FILE --to=nfnets'
+    )
+  source = read(snapshot.weights)
+  name = catalogue.our_name(snapshot.architecture or '')
+  return source._replace(
+    path=shown,
+    name=source.name or name,
+    class_names=source.class_names or snapshot.class_names,
   )

@@ -33,6 +33,10 @@ _CONVS = {
 }
 _LEAVES = {'w': 'weight', 'gain': 'gain', 'bias': 'bias', 'b': 'bias'}
 
+# What wrappers of a network put before its names: torch's DataParallel and
+# compile, Lightning, and frameworks for detection.
+_PREFIXES = re.compile(r'((module|model|net|_orig_mod|backbone|encoder)\.)+')
+
 
 class Layout(NamedTuple):
   """The permutation and reshaping that turn our array into timm's."""
@@ -63,6 +67,25 @@ _LINEAR = Layout((1, 0), 0)
 _LINEAR_AS_CONV = Layout((1, 0), 2)
 _ECA = Layout((2, 1, 0), 0)
 _LEAF_LAYOUTS = {'w': _CONV_WEIGHT, 'gain': _GAIN, 'bias': _VECTOR}
+
+
+def without_prefixes(tensors: tree.Flat) -> tree.Flat:
+  """Removes what wrappers put before the names of a state dict.
+
+  Args:
+    tensors: a state dict.
+
+  Returns:
+    The same tensors, by names without prefixes such as 'module.'; unchanged if
+    two tensors would get the same name.
+  """
+  renamed = {k[_prefix_length(k) :]: x for k, x in tensors.items()}
+  return renamed if len(renamed) == len(tensors) else tensors
+
+
+def _prefix_length(name: str) -> int:
+  match = _PREFIXES.match(name)
+  return match.end() if match else 0
 
 
 def layouts(

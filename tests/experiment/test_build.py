@@ -69,6 +69,28 @@ def test_settings_change_the_model_and_none_keeps_its_table(config):
   assert model.config.alpha == 0.2
 
 
+@pytest.mark.parametrize(
+  'changes, expected',
+  [
+    ({'name': 'nfnet_g0'}, "config.model.name: no model is named 'nfnet_g0'"),
+    ({'activation': 'gelou'}, "config.model: activation is 'gelou', expected"),
+    ({'depth': (1, 2)}, r'config.model: depth is \(1, 2\), expected 4 stages'),
+    ({'group_size': 48}, 'config.model: a bottleneck of 8 channels'),
+  ],
+)
+def test_settings_that_no_model_has(config, changes, expected):
+  config.model.update(changes)
+  with pytest.raises(errors.UserError, match=expected):
+    build.make_model(config, 10)
+
+
+def test_more_steps_than_a_counter_holds_are_an_error(config):
+  config.train.batch_size = 1
+  config.train.epochs = 1e9
+  with pytest.raises(errors.UserError, match='1437000000000 steps of batch 1'):
+    build.lengths(config, 1437)
+
+
 def test_freezing_leaves_only_the_gradient_of_the_classifier(config):
   config.freeze = True
   model = build.make_training_model(config, build.make_model(config, 10))

@@ -1,11 +1,12 @@
 """Command lines: overrides have the right type, errors are one line."""
 
-import sys
+import json
 
 import pytest
 
 from nfnets import errors
 from nfnets.experiment import command_line
+from nfnets.experiment import config as config_lib
 
 CONFIG = '--config=experiments/digits.py'
 BASE = 'from nfnets.experiment import config as c\ndef get_config():\n'
@@ -17,16 +18,13 @@ def in_the_root(monkeypatch, request):
 
 
 @pytest.fixture
-def settings_file(monkeypatch, tmp_path):
-  # ml_collections loads every file into one module, which keeps the names of
-  # the file before.
-  monkeypatch.delitem(sys.modules, 'config_config', raising=False)
+def settings_file(tmp_path):
   return tmp_path / 'mine.py'
 
 
-def error_of(arguments):
+def error_of(arguments, workdir=None):
   with pytest.raises(errors.UserError) as caught:
-    command_line.parse_config(arguments)
+    command_line.parse_config(arguments, workdir)
   message = str(caught.value)
   assert '\n' not in message
   return message
@@ -42,9 +40,18 @@ def test_overrides_are_typed():
       '--config.model.depth=1,2,3,4',
       '--config.train.ema_decay=0',
       '--config.dataset=folder:/pictures',
+      '--config.data.strict',
+      '--config.augment.flip=true',
+      '--config.data.area_range=0.5,1',
+      '--config.model.drop_rate=none',
+      '--config.data.data_dir=',
     ]
   )
   assert name == 'digits'
+  assert config.data.strict is True and config.augment.flip is True
+  assert config.data.area_range == (0.5, 1.0)
+  assert config.model.drop_rate is None
+  assert config.data.data_dir == ''
   assert config.train.batch_size == 16
   assert config.optimizer.learning_rate == 1.0
   assert config.model.depth == (1, 2, 3, 4)
@@ -83,7 +90,7 @@ def test_variants(value, model, name):
       ['--config=experiments/nf_regnet.py:b9'],
       'nf_regnet.py:b9: no such variant (variants: b0, b1, b2, b3, b4, b5, b6,',
     ),
-    (['--config=experiments/nf_resnet.py:10'], 'did you mean 101?'),
+    (['--config=experiments/nf_resnet.py:10'], "did you mean '101'?"),
     (
       ['--config=experiments/digits.py:f0'],
       'digits.py:f0: experiments/digits.py has no variants',
@@ -94,6 +101,11 @@ def test_variants(value, model, name):
     ([CONFIG, '--config.train.batch_size=x'], "'x'"),
     ([CONFIG, '--config.train.batch_size=1.5'], '1.5'),
     ([CONFIG, '--config.train.batch_size'], 'no value'),
+    ([CONFIG, '--config.train.batch_size='], 'no value'),
+    ([CONFIG, '--config.dataset'], 'no value'),
+    ([CONFIG, '--config.data.strict='], 'no value'),
+    ([CONFIG, '--config.batch_size=3'], 'did you mean --config.'),
+    ([CONFIG, '--config.dataset='], "config.dataset is ''"),
     ([CONFIG, '--config.train.batch_size=-1'], 'config.train.batch_size is -1'),
     ([CONFIG, '--workdri=x'], "'--workdri=x'"),
     ([CONFIG, 'stray'], "'stray'"),
@@ -117,7 +129,19 @@ def test_errors_are_one_line(arguments, expected):
     ),
     (
       BASE + '  x = c.base()\n  x.train.epoch = 3\n  return x\n',
-      'unknown setting train.epoch: did you mean --config.train.epochs?',
+      'unknown setting train.epoch: did you mean train.epochs?',
+    ),
+    (
+      BASE + "  x = c.base()\n  x.train.epochs = '3'\n  return x\n",
+      "config.train.epochs is '3': it must be a number from 0 to 1000000000",
+    ),
+    (
+      BASE + '  x = c.base()\n  x.data.area_range = 0.25\n  return x\n',
+      'config.data.area_range is 0.25: it must be two numbers low,high',
+    ),
+    (
+      BASE + '  x = c.base()\n  x.trian.epochs = 3\n  return x\n',
+      'line 4: AttributeError: ',
     ),
   ],
 )
@@ -135,3 +159,103 @@ def test_a_file_may_take_any_argument_if_it_lists_none(settings_file):
   settings_file.write_text(text + '  x.seed = int(size)\n  return x\n')
   config, name = command_line.parse_config([f'--config={settings_file}:12'])
   assert (config.seed, name) == (12, 'mine_12')
+
+
+def test_a_wrong_setting_of_a_file_may_be_replaced(settings_file):
+  text = BASE + '  x = c.base()\n  x.train.epochs = -1\n  return x\n'
+  settings_file.write_text(text)
+  config, _ = command_line.parse_config(
+    [f'--config={settings_file}', '--config.train.epochs=6']
+  )
+  assert config.train.epochs == 6.0
+
+
+def test_a_file_sees_its_own_names_only(settings_file):
+  settings_file.write_text(
+    'SIZE = 8\n' + BASE + '  x = c.base()\n  x.seed = SIZE\n  return x\n'
+  )
+  config, _ = command_line.parse_config([f'--config={settings_file}'])
+  assert config.seed == 8
+  settings_file.write_text(settings_file.read_text().replace('SIZE = 8\n', ''))
+  message = error_of([f'--config={settings_file}'])
+  assert f"{settings_file}, line 4: NameError: name 'SIZE'" in message
+
+
+@pytest.mark.parametrize(
+  'flags, expected',
+  [
+    (
+      ['train.epochs=3'],
+      '--config.train.epochs has no effect, because config.train.steps is 9:',
+    ),
+    (
+      ['optimizer.warmup_epochs=1'],
+      'no effect, because config.optimizer.warmup_steps is 2:',
+    ),
+    (
+      ['augment.randaugment_magnitude=5'],
+      'no effect, because config.augment.randaugment_layers is 0:',
+    ),
+    (['train.sam_share=0.5'], 'because config.train.sam_rho is 0.0'),
+    (['optimizer.clip_eps=0.1'], 'because config.optimizer.clipping is 0.0'),
+    (['train.epochs=30', 'train.steps=0'], None),
+    (['train.epochs=0', 'train.steps=7'], None),
+    (['train.sam_share=0.5', 'train.sam_rho=0.1'], None),
+    (
+      ['augment.randaugment_magnitude=5', 'augment.randaugment_layers=0'],
+      None,
+    ),
+  ],
+)
+def test_changes_without_effect(settings_file, flags, expected):
+  settings_file.write_text(
+    BASE + '  x = c.base()\n  x.train.steps = 9\n'
+    '  x.optimizer.warmup_steps = 2\n  return x\n'
+  )
+  arguments = [f'--config={settings_file}', *(f'--config.{x}' for x in flags)]
+  if expected is None:
+    command_line.parse_config(arguments)
+  else:
+    assert expected in error_of(arguments)
+
+
+def save_run(workdir, **changes):
+  values = config_lib.flatten(config_lib.base()) | changes
+  (workdir / 'config.json').write_text(json.dumps(values))
+
+
+def test_without_a_file_the_settings_are_those_of_the_run(tmp_path):
+  save_run(tmp_path, **{'seed': 7, 'model.depth': [1, 2, 3, 4]})
+  config, name = command_line.parse_config(
+    ['--config=', '--config.train.epochs=400'], tmp_path
+  )
+  assert (config.seed, config.train.epochs) == (7, 400.0)
+  assert config.model.depth == (1, 2, 3, 4)
+  assert name == tmp_path.name
+  config, name = command_line.parse_config([CONFIG], tmp_path)
+  assert (config.seed, name) == (0, 'digits')
+
+
+def test_a_run_of_an_earlier_version_has_the_defaults(tmp_path):
+  (tmp_path / 'config.json').write_text('{"seed": 7}')
+  config, _ = command_line.parse_config([], tmp_path)
+  assert (config.seed, config.data.max_pixels) == (7, 100_000_000)
+
+
+@pytest.mark.parametrize(
+  'text, expected',
+  [
+    (None, 'no --config, and '),
+    ('{', 'config.json cannot be read'),
+    ('[]', 'config.json cannot be read'),
+    ('{"train.beta": 1}', 'config.json: unknown setting train.beta'),
+    ('{"train.sam_rho": -1}', 'config.json: config.train.sam_rho is -1: it'),
+    ('{"train.sam_rho": NaN}', 'config.json: config.train.sam_rho is nan: it'),
+    ('{"train": {"steps": 1}}', 'config.json: train is a group of settings'),
+  ],
+)
+def test_settings_of_a_run_that_cannot_be_used(tmp_path, text, expected):
+  if text is not None:
+    (tmp_path / 'config.json').write_text(text)
+  message = error_of([], tmp_path)
+  assert expected in message and str(tmp_path) in message

@@ -113,3 +113,71 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
   with pytest.raises(errors.UserError, match='no checkpoint'):
     evaluate.evaluate(config, tmp_path, None)
+
+
+def save(workdir, params, config=None):
+  """Writes a checkpoint of step 7, with the settings of its run if given."""
+  state = state_lib.TrainState(params, {}, (), params, {}, jnp.int32(7))
+  saver = checkpoint.Checkpointer(
+    workdir / 'checkpoints', config=config and config_lib.flatten(config)
+  )
+  saver.save(7, state)
+  saver.close()
+
+
+@pytest.mark.parametrize(
+  'changes, expected',
+  [
+    ({'name': 'nf_resnet101'}, "model.name: 'nf_resnet50' -> 'nf_resnet101'"),
+    (
+      {'width': 0.125, 'activation': 'gelu'},
+      "model.activation: None -> 'gelu'; model.width: 0.0625 -> 0.125",
+    ),
+    ({'alpha': 0.5}, '(model.alpha: None -> 0.5)'),
+    ({'depth': (1, 1, 1, 2)}, 'model.depth: [1, 1, 1, 1] -> [1, 1, 1, 2]'),
+  ],
+)
+def test_a_run_with_another_network_is_one_sentence(
+  config, model, tmp_path, changes, expected
+):
+  save(tmp_path, random_params(model, 0), config)
+  config.model.update(changes)
+  with pytest.raises(errors.UserError) as caught:
+    evaluate.evaluate(config, tmp_path, None)
+  message = str(caught.value)
+  assert expected in message and f'{tmp_path} has a run' in message
+  assert 'omit --config' in message and '\n' not in message
+
+
+@pytest.mark.parametrize('num_classes', [5, 12])
+def test_a_run_with_another_number_of_classes_is_one_sentence(
+  config, tmp_path, num_classes
+):
+  other = build.make_model(config, num_classes)
+  save(tmp_path, random_params(other, 0))
+  with pytest.raises(errors.UserError) as caught:
+    evaluate.evaluate(config, tmp_path, None)
+  message = str(caught.value)
+  assert f'10 classes where the network has {num_classes}:' in message
+  assert '\n' not in message
+
+
+def test_settings_that_do_not_matter_in_evaluation_may_differ(
+  config, model, tmp_path
+):
+  save(tmp_path, random_params(model, 0), config)
+  config.model.update({'drop_rate': 0.5, 'remat': True})
+  config.train.ema_decay = 0.0
+  config.train.epochs = 7.0
+  names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints').names
+  # The run keeps an average, though these settings do not.
+  assert names == {
+    '': 'weights of step 7',
+    'ema_': 'averaged weights of step 7',
+  }
+
+
+def test_settings_are_checked(config, tmp_path):
+  config.eval.batch_size = -1
+  with pytest.raises(errors.UserError, match='config.eval.batch_size is -1'):
+    evaluate.evaluate(config, tmp_path, None)

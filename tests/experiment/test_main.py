@@ -1,9 +1,11 @@
 """The program as users run it, in separate processes."""
 
 import json
+import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,9 +128,9 @@ def test_rerunning_a_finished_run_changes_nothing(trained):
   assert metrics(workdir) == before
 
 
-def test_evaluation_of_a_checkpoint(trained):
+def test_evaluation_of_a_checkpoint_needs_only_the_workdir(trained):
   workdir, _, _ = trained
-  status, out, err = finish(*TINY, f'--workdir={workdir}', '--mode=eval')
+  status, out, err = finish(f'--workdir={workdir}', '--mode=eval')
   assert status == 0, err
   lines = out.splitlines()
   last = {k: v for row in metrics(workdir) for k, v in row.items()}
@@ -151,6 +153,36 @@ def test_other_settings_are_an_error(trained):
   assert status == 1
   assert 'optimizer.momentum: 0.9 -> 0.8' in err
   assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_becomes_longer(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained[0], workdir)
+  longer = (f'--workdir={workdir}', '--config.train.steps=20')
+  status, out, err = finish(*longer)
+  assert status == 0, err
+  assert 'had 12 steps and now has 20: from step 12 on' in out
+  rates = {
+    row['step']: row['train/learning_rate']
+    for row in metrics(workdir)
+    if 'train/learning_rate' in row
+  }
+  # Warm-up of two steps; step k uses the rate at k - 1.
+  for step, rate in rates.items():
+    total = 12 if step <= 12 else 20
+    done = max(0, step - 1 - 2) / (total - 2)
+    warm = min(1, (step - 1) / 2)
+    expected = 0.1 * warm * (1 + math.cos(math.pi * done)) / 2
+    assert rate == pytest.approx(expected, rel=1e-5), step
+  assert sorted(rates) == list(range(2, 21, 2))
+  for command in (longer, (*TINY, *longer)):
+    status, out, err = finish(*command)
+    assert (status, 'had 12 steps' in out) == (0, False), err
+  status, _, err = finish(*TINY, f'--workdir={workdir}')
+  assert status == 1
+  assert 'train.steps: 20 -> 12' in err and 'cannot become shorter' in err
+  assert err.count('\n') == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 Whole runs are in test_main.py.
 """
 
-import json
 import types
 
 import jax
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.experiment import config as config_lib
-from nfnets.experiment import inputs, steps, train
+from nfnets.experiment import ahead, evaluate, inputs, steps, train
 from nfnets.training import checkpoint, loop
 from tests.experiment import tiny
 
@@ -22,68 +20,14 @@ def config():
   return tiny.make_config(32)
 
 
-def test_a_claimed_workdir_contains_the_settings(config, tmp_path):
-  with train._claimed(config, tmp_path):
-    settings = json.loads((tmp_path / 'config.json').read_text())
-  assert settings == config_lib.flatten(config)
-
-
-def test_processes_compare_their_code_and_settings(
-  config, tmp_path, monkeypatch
-):
-  compared = {}
-  monkeypatch.setattr(
-    train.devices,
-    'check_same',
-    lambda text, what: compared.update({what: text}),
-  )
-  with train._claimed(config, tmp_path):
-    pass
-  assert compared == {
-    'the code (nfnets/)': train._digest_code(),
-    'the config': json.dumps(config_lib.flatten(config)),
-  }
-
-
-def test_the_digest_covers_every_source_file_and_nothing_else(tmp_path):
-  (tmp_path / 'models').mkdir()
-  for name in ('a.py', 'models/b.py'):
-    (tmp_path / name).write_text('x = 1\n')
-  before = train._digest_code(tmp_path)
-  (tmp_path / 'models' / 'b.pyc').touch()
-  assert train._digest_code(tmp_path) == before
-  (tmp_path / 'models' / 'b.py').write_text('x = 2\n')
-  changed = train._digest_code(tmp_path)
-  (tmp_path / 'models' / 'b.py').rename(tmp_path / 'models' / 'c.py')
-  renamed = train._digest_code(tmp_path)
-  (tmp_path / 'models' / 'c.py').unlink()
-  assert len({before, changed, renamed, train._digest_code(tmp_path)}) == 4
-  assert train._digest_code() != train._digest_code(tmp_path)
-
-
-def test_settings_may_change_only_until_there_are_results(config, tmp_path):
-  with train._claimed(config, tmp_path):
-    pass
-  config.seed = 1
-  with train._claimed(config, tmp_path):
-    pass
-  (tmp_path / 'metrics.jsonl').touch()
-  config.seed = 2
-  with pytest.raises(errors.UserError, match='seed: 1 -> 2'):
-    with train._claimed(config, tmp_path):
-      pass
-  config.seed = 1
-  config.log.every_steps = 7
-  with train._claimed(config, tmp_path):
-    pass
-
-
-def test_a_damaged_config_file_is_an_error(config, tmp_path):
-  (tmp_path / 'config.json').write_text('{')
-  (tmp_path / 'metrics.jsonl').touch()
-  with pytest.raises(errors.UserError, match='config.json is not valid JSON'):
-    with train._claimed(config, tmp_path):
-      pass
+@pytest.mark.parametrize(
+  'run', [train.train, ahead.report, lambda *x: evaluate.evaluate(*x, None)]
+)
+def test_settings_of_a_caller_are_checked(config, tmp_path, run):
+  config.train.ema_start = 1
+  with pytest.raises(errors.UserError, match='unknown setting train.ema_start'):
+    run(config, tmp_path)
+  assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -123,23 +67,6 @@ def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   resumed, step, metrics = train._start_state(run, saver)
   assert (step, metrics) == (5, {'eval/top1': 0.5})
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed()), later)
-
-
-def test_the_summary_contains_the_step_of_a_resumed_run(config):
-  run = steps.make_steps(config, 10, lambda step: 0.1)
-  first, resumed = (train._summary(run, '1 GiB', step) for step in (0, 8))
-  assert resumed == f'{first}\nresuming from step 8'
-  assert 'memory     1 GiB' in first
-  model = run.model
-  count = sum(
-    x.size
-    for x in jax.tree.leaves(
-      jax.eval_shape(
-        model.init, jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3))
-      )[0]
-    )
-  )
-  assert f'nf_resnet50: {count:,} parameters' in first
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ FAULT is one of:
   signal-eval:N      signal N in the first evaluation
   signal-save:N:K    signal N, twice, while checkpoint K is saved
   drift:K            one device's parameters change before checkpoint K
+  nan-steps:J:K      the losses of the steps J to K are not finite
 """
 
 import os
@@ -16,11 +17,12 @@ import signal
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nfnets import cli
 from nfnets.experiment import __main__ as entry
-from nfnets.training import checkpoint, loop
+from nfnets.training import checkpoint, gradient, loop
 from nfnets.training import evaluate as evaluate_lib
 
 
@@ -96,12 +98,31 @@ def drifted(params):
   return jax.tree.unflatten(structure, leaves)
 
 
+def nan_steps(first, last):
+  make_gradient = gradient.make_gradient
+
+  def make_poisoned(*args, **kwargs):
+    gradient_fn = make_gradient(*args, **kwargs)
+
+    def poisoned(params, state, step, batch):
+      result = gradient_fn(params, state, step, batch)
+      loss = result.metrics['loss']
+      bad = (first <= step + 1) & (step + 1 <= last)
+      metrics = result.metrics | {'loss': jnp.where(bad, jnp.nan, loss)}
+      return result._replace(metrics=metrics)
+
+    return poisoned
+
+  gradient.make_gradient = make_poisoned
+
+
 FAULTS = {
   'kill-save': kill_save,
   'signal-step': signal_step,
   'signal-eval': signal_eval,
   'signal-save': signal_save,
   'drift': drift,
+  'nan-steps': nan_steps,
 }
 
 

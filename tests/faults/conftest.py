@@ -14,6 +14,15 @@ def uninterrupted_run(tmp_path_factory):
   return workdir
 
 
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test():
+  yield
+  while runs.started:
+    process = runs.started.pop()
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
 def copy(whole, tmp_path):
   """A copy of the finished run, to damage."""

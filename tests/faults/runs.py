@@ -24,6 +24,10 @@ OPTIONS = (
 TRAIN = ('nfnets.experiment', *OPTIONS)
 
 
+# What the tests of this process have started, so that none outlives its test.
+started: list[subprocess.Popen] = []
+
+
 class End(NamedTuple):
   """How a process ended."""
 
@@ -46,25 +50,24 @@ def start(module, *arguments, devices=1, **options):
     'stderr': subprocess.PIPE,
     'cwd': ROOT,
   }
-  return subprocess.Popen(
+  process = subprocess.Popen(
     [sys.executable, '-m', module, *arguments],
     env=environment,
     stdin=subprocess.DEVNULL,
     text=True,
     **defaults | options,
   )
+  started.append(process)
+  return process
 
 
-def finish(process, timeout=300):
-  try:
-    out, err = process.communicate(timeout=timeout)
-  finally:
-    process.kill()
+def finish(process, timeout=600):
+  out, err = process.communicate(timeout=timeout)
   return End(process.returncode, out, err)
 
 
-def run(module, *arguments, timeout=300, **options):
-  return finish(start(module, *arguments, **options), timeout)
+def run(module, *arguments, **options):
+  return finish(start(module, *arguments, **options))
 
 
 def broken(fault, *arguments, **options):
@@ -87,18 +90,9 @@ def start_several(workdir, *own, arguments=TRAIN):
   ]
 
 
-def finish_all(processes, timeout=400):
-  deadline = time.monotonic() + timeout
-  try:
-    return [finish(p, deadline - time.monotonic()) for p in processes]
-  finally:
-    for process in processes:
-      process.kill()
-
-
-def wait_for(condition, process, seconds=300):
+def wait_for(condition, process):
   """Waits until `condition()` holds while the process runs."""
-  deadline = time.monotonic() + seconds
+  deadline = time.monotonic() + 600
   while not condition():
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < deadline

@@ -21,6 +21,35 @@ def test_a_loss_that_is_not_finite(tmp_path):
   last = runs.checkpoints(tmp_path)[-1]
   assert f'last checkpoint: step {last})' in end.err
   assert runs.state(tmp_path, last)
+  # The metrics up to the failed step are written.
+  losses = runs.metrics(tmp_path, 'train/loss')['train/loss']
+  assert max(losses) == last + 1 and losses[last] > 0
+
+
+def test_skipped_steps(tmp_path):
+  def run(name, limit):
+    folder = f'--workdir={tmp_path / name}'
+    limit = f'--config.train.skip_nonfinite={limit}'
+    return runs.broken('nan-steps:5:8', *runs.OPTIONS, limit, folder)
+
+  end = runs.succeed(run('whole', 4))
+  assert [line.rpartition(': ')[2] for line in end.err.splitlines()] == [
+    'skipped (1 so far)',
+    'skipped (2 so far)',
+    'skipped (4 so far)',
+  ]
+  skipped = runs.metrics(tmp_path / 'whole', 'train/skipped')['train/skipped']
+  assert skipped == {2: 0, 4: 0, 6: 2, 8: 4, 10: 4, 12: 4}
+  assert runs.checkpoints(tmp_path / 'whole') == [4, 12]
+  shutil.copytree(tmp_path / 'whole', tmp_path / 'resumed')
+  shutil.rmtree(tmp_path / 'resumed' / 'checkpoints' / '12')
+  assert 'resuming from step 4' in runs.succeed(run('resumed', 4)).out
+  runs.assert_same_run(tmp_path / 'resumed', tmp_path / 'whole')
+  end = run('too many', 3)
+  runs.assert_one_line(
+    end, 'at step 8', 'nor were 3', 'last checkpoint: step 4'
+  )
+  assert runs.checkpoints(tmp_path / 'too many') == [4]
 
 
 def test_devices_that_disagree(tmp_path):

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_processes_end_together(tmp_path):
-  ends = runs.finish_all(runs.start_several(tmp_path, (), ()))
+  processes = runs.start_several(tmp_path, (), ())
+  ends = [runs.finish(process) for process in processes]
   for end in ends:
     runs.succeed(end)
     assert 'Traceback' not in end.err
@@ -25,7 +26,7 @@ def test_a_signal_to_one_of_two(tmp_path, number):
   checkpoint = tmp_path / 'checkpoints' / '4'
   runs.wait_for(checkpoint.exists, processes[0])
   processes[1].send_signal(number)
-  ends = runs.finish_all(processes)
+  ends = [runs.finish(process) for process in processes]
   assert [e.status for e in ends] == [143, 128 + number], ends
   stopped = runs.checkpoints(tmp_path)[-1]
   assert f'stopped at step {stopped}:' in ends[0].out
@@ -41,11 +42,7 @@ def test_one_of_two_dies_or_hangs(tmp_path, victim, number):
   runs.wait_for(checkpoint.exists, processes[0])
   begun = time.monotonic()
   processes[victim].send_signal(number)
-  try:
-    end = runs.finish(processes[1 - victim], timeout=120)
-  finally:
-    processes[victim].kill()
-    processes[victim].communicate()
+  end = runs.finish(processes[1 - victim], timeout=120)
   assert time.monotonic() - begun < 60
   if victim == 0:  # JAX may abort before the collective fails.
     assert end.status in (1, -signal.SIGABRT), end
@@ -55,9 +52,9 @@ def test_one_of_two_dies_or_hangs(tmp_path, victim, number):
 
 
 def test_processes_with_different_settings(tmp_path):
-  ends = runs.finish_all(
-    runs.start_several(tmp_path, (), ('--config.optimizer.momentum=0.8',))
-  )
+  other = '--config.optimizer.momentum=0.8'
+  processes = runs.start_several(tmp_path, (), (other,))
+  ends = [runs.finish(process) for process in processes]
   for end in ends:
     runs.assert_one_line(end, 'the config of process [1] differs')
   assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Kills, full disks and damaged checkpoints."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,52 @@ def test_a_full_disk_under_the_checkpoints(whole, tmp_path):
     saved = runs.checkpoints(tmp_path / 'run')
     assert saved, 'no checkpoint fits on the disk'
     assert runs.state(tmp_path / 'run', saved[-1])
+
+
+def replace_by_file(folder):
+  folder.rename(folder.with_name('moved'))
+  folder.write_text('')
+  yield
+  folder.unlink()
+  folder.with_name('moved').rename(folder)
+
+
+def mount_read_only(folder):
+  mount = ['mount', '--bind', str(folder), str(folder)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip('file systems cannot be mounted here')
+  try:
+    mount = ['mount', '-o', 'remount,ro,bind', str(folder)]
+    subprocess.run(mount, check=True)
+    yield
+  finally:
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+  'fault, place, reason',
+  [
+    (replace_by_file, '.', 'Not a directory'),
+    (replace_by_file, 'checkpoints', 'Not a directory'),
+    (mount_read_only, '.', 'Read-only file system'),
+  ],
+)
+def test_the_workdir_becomes_unwritable(tmp_path, fault, place, reason):
+  workdir = tmp_path / 'run'
+  # Long enough not to end before the fault.
+  options = ('--config.train.steps=4000', '--config.eval.every_steps=4000')
+  process = runs.start(*runs.TRAIN, *options, f'--workdir={workdir}')
+  runs.wait_for((workdir / 'checkpoints' / '4').exists, process)
+  with contextlib.contextmanager(fault)(workdir / place):
+    # Orbax may wait for five minutes.
+    end = runs.finish(process, timeout=60)
+    folder = f'cannot be written to {workdir}/checkpoints'
+    runs.assert_one_line(end, folder, reason, 'Last good checkpoint: ')
+  saved = runs.checkpoints(workdir)
+  assert saved[-1] >= 4
+  assert runs.state(workdir, saved[-1])
 
 
 @pytest.mark.parametrize('how', damage.ALL)

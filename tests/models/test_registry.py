@@ -1,5 +1,7 @@
 import doctest
 
+import jax
+import numpy as np
 import pytest
 
 import nfnets
@@ -34,6 +36,8 @@ def test_names_are_unique_and_in_the_configs():
   ('name', 'overrides', 'message'),
   [
     ('nfnet_f8', {}, "'nfnet_f8', did you mean 'nfnet_f"),
+    ('nfnet_F0', {}, "'nfnet_F0', did you mean 'nfnet_f0'"),
+    ('NF_ResNet50', {}, "'NF_ResNet50', did you mean 'nf_resnet50'"),
     ('nfnet_f0', {'withd': 0.5}, "'withd', did you mean 'width'"),
     ('nfnet_f0', {'family': 'mine'}, "no option 'family'"),
     ('nfnet_f0', {'activation': 'swish'}, "'swish'"),
@@ -52,3 +56,24 @@ def test_overrides_reach_the_config():
   ).config
   assert (config.num_classes, config.depth) == (7, (1, 1, 1, 1))
   assert (config.alpha, config.drop_rate) == (0.3, 0.3)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'dtype', 'message'),
+  [
+    ((2, 3, 32, 32), 'float32', r'\(2, 3, 32, 32\).*channels last'),
+    ((2, 32, 32, 1), 'float32', r'\(2, 32, 32, 1\)'),
+    ((32, 32, 3), 'float32', r'\(32, 32, 3\)'),
+    ((0, 32, 32, 3), 'float32', r'\(0, 32, 32, 3\).*at least one image'),
+    ((2, 0, 32, 3), 'float32', r'\(2, 0, 32, 3\)'),
+    ((2, 32, 32, 3), 'uint8', 'dtype uint8.*preprocess.normalize'),
+  ],
+)
+@pytest.mark.parametrize('name', ['nf_resnet50', 'resnet50'])
+def test_impossible_images_are_errors(name, shape, dtype, message):
+  model = models.create_model(name, num_classes=10)
+  images = np.ones(shape, dtype)
+  with pytest.raises(ValueError, match=message):
+    model.init(jax.random.key(0), images)
+  with pytest.raises(ValueError, match=message):
+    model.apply({}, {}, None, images, False)

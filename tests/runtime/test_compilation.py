@@ -1,6 +1,7 @@
 import gc
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -117,10 +118,95 @@ def test_a_folder_that_others_can_write_to_is_not_used(
 
 def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-  monkeypatch.setattr(compilation.os, 'geteuid', lambda: os.getuid() + 1)
+  owned_by(monkeypatch, 12345)
   assert compilation.enable_compilation_cache() is None
   (record,) = caplog.records
-  assert f'belongs to another user (id {os.getuid()})' in record.getMessage()
+  assert 'belongs to another user (id 12345)' in record.getMessage()
+
+
+def owned_by(monkeypatch, user):
+  """Makes every folder belong to a user."""
+  stat = pathlib.Path.stat
+
+  def changed(self, **options):
+    fields = list(stat(self, **options))
+    fields[4] = user
+    return os.stat_result(fields)
+
+  monkeypatch.setattr(pathlib.Path, 'stat', changed)
+
+
+def test_a_folder_of_root_is_used(tmp_path, monkeypatch):
+  monkeypatch.setattr(compilation.os, 'geteuid', lambda: 12345)
+  owned_by(monkeypatch, 0)
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  assert compilation.enable_compilation_cache() == tmp_path
+
+
+@pytest.mark.parametrize(
+  'user, mode, found',
+  [
+    (12345, 0o700, 'belongs to another user (id 12345)'),
+    (0, 0o770, 'can be written by others (mode 770)'),
+    (0, 0o1777, 'can be written by others (mode 1777)'),
+  ],
+)
+def test_the_users_folder_is_checked_too(
+  tmp_path, monkeypatch, caplog, user, mode, found
+):
+  tmp_path.chmod(mode)
+  owned_by(monkeypatch, user)
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  assert compilation.enable_compilation_cache() is None
+  assert jax.config.jax_compilation_cache_dir is None
+  (record,) = caplog.records
+  assert record.getMessage() == (
+    f'{tmp_path} {found}: compiled programs are not cached; remove the folder,'
+    ' or set JAX_COMPILATION_CACHE_DIR to one of yours'
+  )
+
+
+@pytest.mark.parametrize(
+  'given, found',
+  [
+    ('gs://bucket/cache', 'URLs are not supported'),
+    ('$NO_SUCH_VARIABLE/cache', "the variable 'NO_SUCH_VARIABLE' is not set"),
+    ('/dev/null/cache', 'cannot be created (Not a directory)'),
+  ],
+)
+def test_a_folder_that_cannot_be_checked_is_not_used(
+  tmp_path, monkeypatch, caplog, given, found
+):
+  monkeypatch.chdir(tmp_path)
+  jax.config.update('jax_compilation_cache_dir', given)
+  assert compilation.enable_compilation_cache() is None
+  assert jax.config.jax_compilation_cache_dir is None
+  (record,) = caplog.records
+  assert f'{given} (JAX_COMPILATION_CACHE_DIR)' in record.getMessage()
+  assert found in record.getMessage()
+  assert record.getMessage().endswith('compiled programs are not cached')
+  assert not list(tmp_path.iterdir())
+
+
+def test_only_the_user_can_write_to_a_new_folder_of_theirs(tmp_path):
+  folder = tmp_path / 'cache'
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  assert compilation.enable_compilation_cache() == folder
+  assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_from_the_environment_that_others_can_write_to(tmp_path):
+  tmp_path.chmod(0o777)
+  assert _run({'JAX_COMPILATION_CACHE_DIR': str(tmp_path)}) == ('None', 0)
+  assert not list(tmp_path.iterdir())
+
+
+def test_without_a_cache_the_users_folder_is_ignored(tmp_path, monkeypatch):
+  for name in ('run_in_calling_thread', 'collect_garbage_rarely'):
+    monkeypatch.setattr(compilation, name, lambda: None)
+  jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+  compilation.prepare(cache=False, only_here=False)
+  assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_variable_disables_the_cache(tmp_path, monkeypatch):

@@ -20,12 +20,14 @@ TARGET = {
 }
 
 
-def write(directory, step, config=None):
+def write(directory, step, config=None, dataset=None):
   """Writes everything but the arrays of a checkpoint."""
   path = directory / str(step)
   for folder in ('manifest', 'metrics'):
     (path / folder).mkdir(parents=True)
-  made = manifest.make(ARRAYS, step=step, metrics={'a': 0.5}, config=config)
+  made = manifest.make(
+    ARRAYS, step=step, metrics={'a': 0.5}, config=config, dataset=dataset
+  )
   (path / 'manifest' / 'metadata').write_text(json.dumps(made))
   (path / 'metrics' / 'metrics').write_text('{"a": 0.5}')
   (path / '_CHECKPOINT_METADATA').write_text('{}')
@@ -38,8 +40,8 @@ def read_arrays(path, leaves):
   return {name: ARRAYS[name] for name in leaves}
 
 
-def newest(directory, target=TARGET):
-  return checkpoint_files.newest_intact(directory, target, read_arrays)
+def newest(directory, target=TARGET, dataset=None):
+  return checkpoint_files.newest_intact(directory, target, dataset, read_arrays)
 
 
 def test_steps_are_the_numbered_directories(tmp_path):
@@ -142,3 +144,52 @@ def test_a_write_error_is_one_line_with_the_last_good_checkpoint(tmp_path):
     (tmp_path / str(step)).mkdir()
   text = str(checkpoint_files.write_error(tmp_path, 3, error))
   assert 'Last good checkpoint: step 2' in text and '\n' not in text
+
+
+def dataset(names=('cat', 'dog'), train_images=40, eval_images=10, name='x'):
+  return {
+    'name': name,
+    'class_names': list(names),
+    'train_images': train_images,
+    'eval_images': eval_images,
+  }
+
+
+@pytest.mark.parametrize(
+  'now, shown',
+  [
+    (dataset(('dog', 'zebra')), 'removed classes: cat; new classes: zebra'),
+    (dataset(('cat',)), 'removed classes: dog)'),
+    (dataset(('ape', 'cat', 'dog')), '(new classes: ape)'),
+    (dataset(('dog', 'cat')), 'the classes have another order'),
+    (dataset([*'abcdefgh', 'cat', 'dog']), 'new classes: a, b, c, d, e, ...)'),
+    (dataset(train_images=41), 'training images: 40 -> 41'),
+  ],
+)
+def test_other_classes_and_images_are_refused_before_the_arrays(
+  tmp_path, now, shown
+):
+  write(tmp_path, 6, dataset=dataset())
+  # The target does not fit either, but says nothing about classes.
+  with pytest.raises(errors.UserError) as caught:
+    newest(tmp_path, {}, now)
+  assert shown in str(caught.value) and f'{tmp_path}/6' in str(caught.value)
+  assert checkpoint_files.steps(tmp_path) == [6]
+
+
+def test_moved_data_is_accepted_and_other_held_out_images_are_reported(
+  tmp_path, caplog
+):
+  write(tmp_path, 6, dataset=dataset())
+  assert newest(tmp_path, dataset=dataset(name='y')).step == 6
+  assert not caplog.records
+  assert newest(tmp_path, dataset=dataset(eval_images=11)).step == 6
+  (record,) = caplog.records
+  assert 'held-out images: 10 -> 11' in record.getMessage()
+
+
+def test_an_old_checkpoint_accepts_the_data_set_of_its_name(tmp_path):
+  write(tmp_path, 6, config={'dataset': 'x'})
+  assert newest(tmp_path, dataset=dataset()).step == 6
+  with pytest.raises(errors.UserError, match='trained on x, .* unknown'):
+    newest(tmp_path, dataset=dataset(name='y'))

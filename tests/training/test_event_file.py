@@ -18,7 +18,7 @@ def read(folder):
   return events
 
 
-def test_the_file_holds_the_scalars_and_hides_repeated_steps(tmp_path):
+def test_the_file_holds_the_scalars_and_hides_repeated_steps(tmp_path, caplog):
   folder = tmp_path / 'logs'
   file = event_file.EventFile(folder, 7)
   file.write(8, {'train/loss': 0.5, 'train/top1': float('nan')})
@@ -32,6 +32,7 @@ def test_the_file_holds_the_scalars_and_hides_repeated_steps(tmp_path):
   assert loss.summary.value[0].simple_value == 0.5
   value = top1.summary.value[0].simple_value
   assert value != value
+  assert not caplog.records
   file.close()
 
 

@@ -203,7 +203,31 @@ def test_divergence_stops_the_run_and_overwrites_nothing(program, tmp_path):
   )
   assert '\n' not in text
   assert steps_in(tmp_path) == [4]
-  assert max(line['step'] for line in lines(tmp_path)) == 6
+  # The metrics up to the failed step are kept, and dropped on resuming.
+  assert [line['step'] for line in lines(tmp_path)] == [2, 4, 4, 6, 7]
+  assert lines(tmp_path)[-1]['train/loss'] is None
+
+
+def test_divergence_between_reports_keeps_the_last_metrics(program, tmp_path):
+  def train_step(state, batch):
+    new, scalars = program.train_step(state, batch)
+    finite = jnp.where(new.step == 4, 0.0, scalars['finite'])
+    return new, {**scalars, 'finite': finite}
+
+  broken = tiny_run.Program.__new__(tiny_run.Program)
+  broken.__dict__.update(program.__dict__, train_step=train_step)
+  with pytest.raises(loop.DivergedError, match='at step 4'):
+    broken.run(tmp_path, eval_every=12)
+  assert [line['step'] for line in lines(tmp_path)] == [2, 3, 4]
+  assert lines(tmp_path)[1]['train/loss'] > 0
+
+
+@pytest.mark.parametrize(
+  'every, expected', [(5, [5, 12]), (11, [12]), (8, [8, 12]), (4, [4, 8, 12])]
+)
+def test_the_end_is_evaluated_once(program, tmp_path, every, expected):
+  program.run(tmp_path, eval_every=every)
+  assert [x['step'] for x in lines(tmp_path) if 'eval/top1' in x] == expected
 
 
 def test_divergence_at_the_step_of_a_checkpoint_is_not_saved(program, tmp_path):

@@ -24,7 +24,9 @@ def leaves(arrays):
 
 
 def make(arrays):
-  return manifest_lib.make(arrays, step=3, metrics={}, config=None)
+  return manifest_lib.make(
+    arrays, step=3, metrics={}, config=None, dataset=None
+  )
 
 
 def test_names_of_a_train_state():

@@ -49,7 +49,11 @@ def test_every_array_is_restored(tmp_path):
   old = {name: leaf['sha256'] for name, leaf in written['leaves'].items()}
   assert 'opt_state/2/trace/NF_ResNet/~/linear/w' in old
   new = manifest.make(
-    manifest.host_copy(restored.state), step=3, metrics={}, config=None
+    manifest.host_copy(restored.state),
+    step=3,
+    metrics={},
+    config=None,
+    dataset=None,
   )
   assert {name: leaf['sha256'] for name, leaf in new['leaves'].items()} == {
     manifest.stable_name(name): digest for name, digest in old.items()

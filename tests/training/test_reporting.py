@@ -4,13 +4,12 @@ import json
 import logging
 import os
 import sys
+import time
 
-import jax
 import pytest
 
-from nfnets.optim import optimizer as optimizer_lib
-from nfnets.training import reporting
-from tests.training import disks, tiny
+from nfnets.training import reporting, speed
+from tests.training import disks
 
 
 class Terminal(io.StringIO):
@@ -23,7 +22,7 @@ class Clock:
 
   def __init__(self, monkeypatch):
     self.now = 0.0
-    monkeypatch.setattr(reporting.time, 'perf_counter', lambda: self.now)
+    monkeypatch.setattr(time, 'perf_counter', lambda: self.now)
 
 
 @pytest.fixture
@@ -31,13 +30,13 @@ def clock(monkeypatch):
   return Clock(monkeypatch)
 
 
-def make(workdir, stream, start_step=0):
+def make(workdir, stream, total_steps=100, **options):
   return reporting.Reporter(
     workdir,
-    total_steps=100,
+    total_steps=total_steps,
     images_per_step=32,
-    start_step=start_step,
     stream=stream,
+    **options,
   )
 
 
@@ -75,6 +74,7 @@ def test_plain_lines_show_the_time_left(tmp_path, clock):
   reporter.message('done')
   reporter.close()
   assert stream.getvalue().splitlines() == [
+    'about 3.3 min left for 98 steps',
     'step 11/100: loss 1.235, top1 0.5, 16 images/s, 0:02:58 left',
     'step 11/100: eval/top1 0.25',
     'done',
@@ -226,33 +226,6 @@ def test_a_full_disk_at_the_start_keeps_the_old_metrics(small_disk, caplog):
   assert len(caplog.records) == 2
 
 
-def test_start_summary():
-  params, _ = tiny.make_model().init(None, None)
-  text = reporting.start_summary(
-    model='tiny',
-    parameters=1234567,
-    gmacs=0.5,
-    image_size=8,
-    memory='1 GiB',
-    groups=optimizer_lib.describe_groups(params),
-  )
-  lines = text.splitlines()
-  assert lines[0].split() == (
-    'model tiny: 1,234,567 parameters, 0.500 GMACs at 8 px'.split()
-  )
-  assert lines[1].split() == f'devices {jax.device_count()} x cpu'.split()
-  assert lines[2].split() == 'memory 1 GiB'.split()
-  assert 'classifier weight: 1 tensors, 80 parameters' in text
-
-
-def test_start_summary_shows_the_processes(monkeypatch):
-  monkeypatch.setattr(reporting.jax, 'process_count', lambda: 2)
-  text = reporting.start_summary(
-    model='tiny', parameters=1, gmacs=0.0, image_size=8, memory='', groups=[]
-  )
-  assert text.splitlines()[1].endswith('in 2 processes')
-
-
 @pytest.fixture
 def stream(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
@@ -297,3 +270,27 @@ def test_warnings_beside_a_bar_are_printed_as_they_are(tmp_path, stream, name):
   reporter.close()
   for text in ('a warning', 'half a line'):
     assert f'{name}: {text}\n' in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (2, 'about 18 s left for 9 steps\n'),
+    (40, 'about 6.0 min left'),
+    (4000, 'about 10.0 h left'),
+    (40000, 'about 4.2 days left for 9 steps; less\n'),
+  ],
+)
+def test_the_second_step_tells_how_long_the_run_takes(
+  tmp_path, monkeypatch, seconds, text
+):
+  now = [0.0]
+  monkeypatch.setattr(speed.time, 'perf_counter', lambda: now[0])
+  stream = io.StringIO()
+  reporter = make(tmp_path, stream, total_steps=11, shorter='less')
+  for step in (1, 2, 3):
+    now[0] += seconds
+    reporter.progress(step, 1.0)
+  reporter.close()
+  assert stream.getvalue().count('left for') == 1
+  assert text in stream.getvalue()

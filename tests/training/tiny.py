@@ -62,6 +62,19 @@ def make_model(drop_rate: float = 0.0, norm: bool = False) -> registry.Model:
   return registry.Model(init, apply, config)
 
 
+def poisoned_by_white(model: registry.Model) -> registry.Model:
+  """Makes the loss NaN if a pixel is brighter than all of `make_batch`."""
+
+  def apply(params, state, key, images, is_training):
+    (logits, endpoints), state = model.apply(
+      params, state, key, images, is_training
+    )
+    poison = jnp.where(jnp.max(images) > 1.9, jnp.nan, 0.0)
+    return (logits + poison, endpoints), state
+
+  return model._replace(apply=apply)
+
+
 def make_preprocess(**options: Any) -> preprocess_lib.Preprocess:
   return preprocess_lib.make_preprocess(
     num_classes=CLASSES,
@@ -84,14 +97,16 @@ def setup(
   model: registry.Model | None = None,
   preprocess: preprocess_lib.Preprocess | None = None,
   rate: float = 0.1,
+  warmup_steps: int = 0,
   clipping: float | None = 0.01,
   **options: Any,
 ) -> tuple[state_lib.TrainState, step_lib.TrainStep]:
   """Returns a replicated initial state and the train step for it."""
   model = model or make_model()
-  schedule = schedules.warmup_constant(rate)
+  schedule = schedules.warmup_constant(rate, warmup_steps)
   optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
   ema_decay = options.pop('ema_decay', 0.99)
+  skips = options.pop('skips', False)
   train_step = step_lib.make_train_step(
     gradient.make_gradient(model, preprocess or make_preprocess(), **options),
     optimizer,
@@ -99,7 +114,12 @@ def setup(
     ema_decay=ema_decay,
   )
   state = state_lib.create_train_state(
-    model, optimizer, jax.random.key(0), SIZE, ema=ema_decay is not None
+    model,
+    optimizer,
+    jax.random.key(0),
+    SIZE,
+    ema=ema_decay is not None,
+    skips=skips,
   )
   return devices.replicate(state), train_step
 

@@ -75,6 +75,7 @@ class Program:
     log_every: int = 2,
     eval_every: int | None = None,
     stream: Any = None,
+    skip_nonfinite: int = 0,
   ) -> loop.Outcome:
     """Trains from the latest checkpoint, as the experiment does."""
     workdir.mkdir(parents=True, exist_ok=True)
@@ -103,6 +104,7 @@ class Program:
           log_every=log_every,
           eval_every=eval_every or every,
           checkpoint_every=every,
+          skip_nonfinite=skip_nonfinite,
           metrics=restored.metrics if restored else None,
         )
 

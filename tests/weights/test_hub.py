@@ -1,5 +1,8 @@
 """Hub ids and downloads, without a network."""
 
+import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -106,6 +109,30 @@ def test_failed_download_is_one_line(monkeypatch, connect):
     hub.fetch(_ID)
   assert '(404: not found)' in str(raised.value)
   assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('value', ['1', 'ON', 'true'])
+def test_offline_mode_is_believed(tmp_path, value):
+  code = (
+    'import urllib.request\n'
+    'from nfnets.weights import hub\n'
+    'urllib.request.urlopen = None\n'
+    f'hub.fetch({_ID!r})\n'
+  )
+  env = {**os.environ, 'HF_HUB_OFFLINE': value, 'HF_HOME': str(tmp_path)}
+  done = subprocess.run(
+    [sys.executable, '-c', code], env=env, capture_output=True, text=True
+  )
+  last = done.stderr.splitlines()[-1]
+  assert 'UserError' in last and '(HF_HUB_OFFLINE is set)' in last, done.stderr
+
+
+def test_the_error_has_the_address_of_the_file(monkeypatch, connect):
+  connect(urllib.error.URLError('no route'))
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', _Hub(cached=False))
+  address = f'https://huggingface.co/{_ID}/resolve/main/model.safetensors'
+  with pytest.raises(errors.UserError, match=f'{address}.*init_from=FILE'):
+    hub.fetch(_ID)
 
 
 def test_fetch_requires_a_hub_id():

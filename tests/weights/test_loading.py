@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, models, weights
 from nfnets.weights import loading, sources, tree
@@ -98,6 +99,60 @@ def test_backbone_without_classifier(tmp_path):
     weights.load(path, tiny.NAME, num_classes=10)
   params, _ = weights.load(path, tiny.NAME, reset_head=True, num_classes=3)
   assert params[_HEAD]['w'].shape == (384, 3)
+
+
+@pytest.mark.parametrize('layout', ['nfnets', 'deepmind', 'timm'])
+def test_a_backbone_ignores_the_classifier_of_the_file(tmp_path, layout):
+  path = tmp_path / 'file'
+  tiny.save(path, layout)
+  body = {k: v for k, v in tiny.OPTIONS.items() if k != 'num_classes'}
+  params, _ = weights.load(path, tiny.NAME, num_classes=0, **body)
+  whole = tiny.params()
+  assert params.keys() == whole.keys() - {_HEAD}
+  loaded = weights.load_model(path, tiny.NAME, num_classes=0, **body)
+  assert loaded.model.config.num_classes == 0
+
+
+@pytest.mark.parametrize(
+  'prefix', ['module.', 'model.', '_orig_mod.', 'backbone.', 'model.module.']
+)
+def test_prefixes_of_wrappers_are_ignored(tmp_path, prefix):
+  path = tmp_path / 'file'
+  tiny.save(path, 'timm')
+  tensors = safetensors_numpy.load_file(path)
+  for names in (tensors, [k for k in tensors if 'head' not in k]):
+    safetensors_numpy.save_file(
+      {(prefix + k if k in names else k): x for k, x in tensors.items()}, path
+    )
+    _assert_equal(
+      weights.load(path, tiny.NAME, **tiny.OPTIONS)[0], tiny.params()
+    )
+
+
+@pytest.mark.parametrize('layout', ['nfnets', 'deepmind', 'timm'])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, layout, value):
+  path = tmp_path / 'file'
+  params = tiny.params()
+  params['NFNet/~/stem_conv1']['w'][0, 0, 0, 0] = value
+  weights.save(path, params, {}, tiny.NAME, layout, **tiny.OPTIONS)
+  with pytest.raises(
+    errors.UserError, match='NFNet/~/stem_conv1/w holds numbers .* not finite'
+  ):
+    weights.load(path, tiny.NAME, **tiny.OPTIONS)
+
+
+@pytest.mark.parametrize('dtype', [np.int8, np.uint8, np.int64, bool])
+def test_numbers_of_another_kind_are_refused(tmp_path, dtype):
+  path = tmp_path / 'file'
+  tiny.save(path, 'timm')
+  tensors = safetensors_numpy.load_file(path)
+  tensors['stem.conv1.weight'] = tensors['stem.conv1.weight'].astype(dtype)
+  safetensors_numpy.save_file(tensors, path)
+  with pytest.raises(
+    errors.UserError, match=f'stem_conv0/w holds {np.dtype(dtype)}, not float'
+  ):
+    weights.load(path, tiny.NAME, **tiny.OPTIONS)
 
 
 def test_error_names_the_model_that_the_file_fits(tmp_path):

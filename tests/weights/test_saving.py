@@ -94,3 +94,10 @@ def test_keeps_a_classifier_of_another_size(tmp_path):
     weights.load(path, tiny.NAME)
   weights.load(path, tiny.NAME, num_classes=10)
   assert weights.load_model(path).model.config.num_classes == 10
+
+
+@pytest.mark.parametrize('names', [('cat',), tuple('abcdefghijk')])
+def test_refuses_a_wrong_number_of_class_names(tmp_path, names):
+  with pytest.raises(errors.UserError, match=f'^{len(names)} class .* of 10 '):
+    tiny.save(tmp_path / 'file', class_names=names)
+  assert not list(tmp_path.iterdir())
