@@ -14,7 +14,7 @@ from nfnets import cli, errors, files
 
 if TYPE_CHECKING:
   from nfnets import weights
-  from nfnets.training import manifest
+  from nfnets.training import dataset as dataset_lib
   from nfnets.weights import tree
 
 _log = logging.getLogger(__name__)
@@ -25,6 +25,17 @@ _LAYOUTS = {
   'timm': "safetensors of timm's state dict",
   'folded': 'nfnets with standardization and gains folded into the filters',
   'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
+}
+
+# The settings of a run that are read besides those of its model.
+_KINDS = {
+  'model.name': str,
+  'dataset': str,
+  'data.data_dir': str,
+  'data.eval_split': str,
+  'data.eval_preset': str,
+  'data.image_size': int,
+  'data.eval_size': int,
 }
 
 # A run's settings by dotted name, read from JSON: values of any type.
@@ -141,16 +152,16 @@ def load_run(
 
   checkpoints = workdir / workdir_lib.CHECKPOINTS
   saved = checkpoint.read_weights(checkpoints, step, ema=ema)
-  settings = saved.config
-  if not isinstance(settings, dict) or 'model.name' not in settings:
-    raise errors.UserError(
-      f'{workdir}: its checkpoints do not specify a model; pass a workdir of'
-      ' python -m nfnets.experiment'
-    )
-  num_classes = tree.num_classes(tree.flatten(saved.params))
-  model = models.create_model(
-    settings['model.name'], num_classes, **_model_options(settings)
-  )
+  flat = tree.flatten(saved.params)
+  num_classes = tree.num_classes(flat)
+  settings = _checked(saved.config, workdir)
+  name = settings['model.name']
+  try:
+    model = models.create_model(name, num_classes, **_model_options(settings))
+  except errors.UserError as error:
+    raise _undescribed(workdir, str(error)) from error
+  wanted = tree.expected(model.config).params
+  tree.check(flat, wanted, str(workdir), name, 'nfnets')
   dataset = saved.dataset
   if dataset is None and num_classes != len(class_names.imagenet()):
     _log.warning(
@@ -171,11 +182,32 @@ def load_run(
   )
 
 
-def _images(dataset: 'manifest.Dataset | None') -> dict[str, int]:
+def _images(dataset: 'dataset_lib.Dataset | None') -> dict[str, int]:
   """Returns the numbers of images in the form that `weights.save` takes."""
   if dataset is None:
     return {}
   return {'train': dataset['train_images'], 'eval': dataset['eval_images']}
+
+
+def _checked(settings: _Settings | None, workdir: pathlib.Path) -> _Settings:
+  """Returns a run's settings if the network can be built from them.
+
+  Raises:
+    UserError: some are missing or of another type.
+  """
+  found = settings or {}
+  for key, kind in _KINDS.items():
+    if not isinstance(found.get(key), kind):
+      reason = f'{key} is {found.get(key)!r:.80}'
+      raise _undescribed(workdir, reason)
+  return found
+
+
+def _undescribed(workdir: pathlib.Path, reason: str) -> errors.UserError:
+  return errors.UserError(
+    f'{workdir}: its checkpoints do not describe their network ({reason}); pass'
+    ' a workdir of python -m nfnets.experiment'
+  )
 
 
 def _model_options(settings: _Settings) -> 'tree.Options':

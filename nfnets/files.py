@@ -1,19 +1,26 @@
-"""Paths that a user gives, atomic file replacement, and the cache folder."""
+"""Paths that a user gives, files of ours that are read back, the cache."""
 
 import contextlib
 import errno
 import io
+import json
 import os
 import pathlib
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from nfnets import errors
 
 # 'gs://bucket', also as pathlib shortens it: 'gs:/bucket'.
 _URL = re.compile(r'[a-z][a-z0-9+.-]+:/', re.IGNORECASE)
+# Far above what we write: files that others damaged may be of any size.
+_MAX_JSON = 2**26  # bytes
+_MAX_JSON_DEPTH = 32
+_MAX_JSON_DIGITS = 100
+_TOO_DEEP = f'it is nested deeper than {_MAX_JSON_DEPTH} levels'
 _VARIABLE = re.compile(r'\$(?:([A-Za-z_]\w*)|\{([^}]*)\})', re.ASCII)
 
 
@@ -99,6 +106,79 @@ def open_regular(path: str | bytes | os.PathLike) -> io.FileIO:
   return open(path, 'rb', buffering=0)
 
 
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file that we wrote, and that may be damaged by now.
+
+  Args:
+    path: the file.
+
+  Returns:
+    The value (see `parse_json`).
+
+  Raises:
+    OSError: the file cannot be read or is not a regular file.
+    ValueError: it is too large or not JSON as we write it.
+  """
+  with open_regular(path) as file:
+    size = os.fstat(file.fileno()).st_size
+    if size > _MAX_JSON:
+      raise ValueError(f'it has {size} bytes, more than {_MAX_JSON}')
+    return parse_json(file.readall())
+
+
+def parse_json(text: str | bytes) -> Any:
+  """Parses JSON, which may contain NaN and infinity.
+
+  What `json.loads` accepts is safe to compare, print and convert only within
+  limits: it overflows the interpreter's stack on deep nesting, keeps the last
+  of duplicate keys, and reads integers that no float can hold.
+
+  Args:
+    text: the JSON, as UTF-8 if it is bytes.
+
+  Returns:
+    Nested dicts and lists of strings, numbers, bools and None.
+
+  Raises:
+    ValueError: it is not JSON, or exceeds the limits; the message says why.
+  """
+  try:
+    value = json.loads(
+      text, object_pairs_hook=_unique_keys, parse_int=_limited_int
+    )
+  except RecursionError:
+    raise ValueError(_TOO_DEEP) from None
+  level = [value]
+  for _ in range(_MAX_JSON_DEPTH):
+    level = [member for item in level for member in _members(item)]
+    if not level:
+      return value
+  raise ValueError(_TOO_DEEP)
+
+
+def _members(value: Any) -> Iterable[Any]:
+  if isinstance(value, dict):
+    return value.values()
+  return value if isinstance(value, list) else ()
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  result = dict(pairs)
+  if len(result) < len(pairs):
+    seen: set[str] = set()
+    for key, _ in pairs:
+      if key in seen:
+        raise ValueError(f'the key {key!r:.80} occurs twice')
+      seen.add(key)
+  return result
+
+
+def _limited_int(digits: str) -> int:
+  if len(digits) > _MAX_JSON_DIGITS:
+    raise ValueError(f'it contains an integer of {len(digits)} digits')
+  return int(digits)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields a temporary file that replaces `path` when the block succeeds.
@@ -128,6 +208,25 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def free_name(path: pathlib.Path) -> pathlib.Path:
+  """Returns a free name for a damaged file or folder, beside the original.
+
+  Args:
+    path: the original.
+
+  Returns:
+    `path` with '.damaged' or, if that is taken, '.damaged2' and so on.
+  """
+  # A file name has at most 255 bytes, one character has at most 4.
+  stem = path.name if len(os.fsencode(path.name)) < 200 else path.name[:50]
+  count = 1
+  aside = path.with_name(f'{stem}.damaged')
+  while os.path.lexists(aside):
+    count += 1
+    aside = path.with_name(f'{stem}.damaged{count}')
+  return aside
 
 
 def cache_folder(*parts: str) -> pathlib.Path:

@@ -82,6 +82,9 @@ NOT_RUN = {
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',
+  'python -m tests.fuzz --minutes=10': (
+    'takes ten minutes; fuzz/test_fuzz.py runs parts of it'
+  ),
   'pip install -r requirements-peers.txt': 'downloads packages',
   'pip install --no-deps -r requirements-timm.txt': 'downloads packages',
   'sbatch launch/slurm.sbatch --config=experiments/nfnet_f1.py'
@@ -110,6 +113,8 @@ FOREIGN_OPTIONS = {
   '--gpus',
   '--logdir',
   '--no-deps',
+  '--reader',
+  '--seed',
   '--requeue',
   '--shm-size',
 }

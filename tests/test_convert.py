@@ -138,6 +138,32 @@ def test_a_checkpoint_of_an_older_version_numbers_its_classes(tmp_path, caplog):
   assert "called 'class 0', ..." in record.getMessage()
 
 
+@pytest.mark.parametrize(
+  'changes, reason',
+  [
+    (None, 'model.name is None'),
+    ({'model.name': 3}, 'model.name is 3'),
+    ({'data.eval_preset': None}, 'data.eval_preset is None'),
+    ({'model.name': 'nfnet_f9'}, "no model is named 'nfnet_f9'"),
+    ({'model.width': 'x'}, "width is 'x', expected a number"),
+    ({'model.other': 1}, "no option 'other'"),
+    ({'model.depth': [1, 1, 1, 2]}, 'does not fit nfnet_f0'),
+  ],
+)
+def test_a_run_that_does_not_describe_its_network_is_one_line(
+  monkeypatch, tmp_path, changes, reason
+):
+  settings = None if changes is None else _settings() | changes
+  saver = checkpoint.Checkpointer(
+    tmp_path / 'run' / workdir.CHECKPOINTS, config=settings
+  )
+  saver.save(1, {'params': tiny.params(), 'state': {}})
+  saver.close()
+  with pytest.raises(errors.UserError, match=f'{tmp_path}/run: .*{reason}'):
+    _run(monkeypatch, tmp_path / 'run', tmp_path / 'out', '--to=nfnets')
+  assert not (tmp_path / 'out').exists()
+
+
 def test_user_errors(monkeypatch, source, tmp_path):
   target = tmp_path / 'target'
   for arguments, message in (

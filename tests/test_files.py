@@ -1,5 +1,7 @@
 """Paths that users give, atomic file replacement, and the cache folder."""
 
+import json
+import math
 import os
 import pathlib
 
@@ -129,3 +131,43 @@ def test_open_regular(tmp_path):
     files.open_regular(tmp_path)
   with pytest.raises(FileNotFoundError):
     files.open_regular(tmp_path / 'none')
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+  value = {'a': [1, 2.5, None, True, 'é'], 'b': {'c': float('inf')}, 'd': -3}
+  (tmp_path / 'file').write_text(json.dumps(value))
+  assert files.read_json(tmp_path / 'file') == value
+  assert math.isnan(files.parse_json('NaN'))
+  assert files.parse_json('[' * 32 + ']' * 32)
+
+
+@pytest.mark.parametrize(
+  'text, reason',
+  [
+    ('', 'Expecting value'),
+    (b'\xff{}', 'decode'),
+    ('[' * 33 + ']' * 33, 'deeper than 32'),
+    ('[' * 10**5, 'deeper than 32'),
+    ('{"a": ' * 10**5, 'deeper than 32'),
+    ('{"a": {"b": 1, "b": 2}}', "'b' occurs twice"),
+    ('1' * 101, 'an integer of 101 digits'),
+  ],
+)
+def test_json_that_nobody_writes_is_an_error_with_a_reason(text, reason):
+  with pytest.raises(ValueError, match=reason):
+    files.parse_json(text)
+
+
+def test_a_huge_json_file_is_not_read(tmp_path):
+  with open(tmp_path / 'file', 'wb') as file:
+    file.truncate(2**26 + 1)
+  with pytest.raises(ValueError, match='67108865 bytes, more than'):
+    files.read_json(tmp_path / 'file')
+
+
+def test_free_names_are_beside_the_original_and_not_too_long(tmp_path):
+  for expected in ('3.damaged', '3.damaged2', '3.damaged3'):
+    found = files.free_name(tmp_path / '3')
+    assert found == tmp_path / expected
+    found.symlink_to('nowhere')
+  files.free_name(tmp_path / ('é' * 120)).touch()

@@ -57,7 +57,7 @@ HOMES: dict[str, tuple[str, ...]] = {
   'grain': ('data',),
   'haiku': ('layers', 'models'),
   'ml_collections': ('experiment',),
-  'orbax': ('training/checkpoint.py', 'training/checkpoint_files.py'),
+  'orbax': ('training/checkpoint.py', 'training/checkpoint_arrays.py'),
   'sklearn': ('data',),
   'tensorflow_datasets': ('data',),
 }

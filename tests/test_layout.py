@@ -16,6 +16,7 @@ COVERED_BY = {
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
   'experiment/test_processes.py': 'runs of several processes',
+  'fuzz/test_fuzz.py': 'python -m tests.fuzz',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
   'optim/test_three_steps.py': "optimizer steps against the reference's",

@@ -5,7 +5,6 @@ python -m nfnets.ablation [--config=FILE] [--workdir=DIR] [--seeds=N]
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import subprocess
@@ -85,13 +84,31 @@ def read_result(path: pathlib.Path, batch_size: int) -> Result:
   Args:
     path: the file's path.
     batch_size: images per step.
+
+  Raises:
+    UserError: the file cannot be read, or lacks results.
   """
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  last = [line for line in lines if 'eval/top1' in line][-1]
-  rates = [line['images_per_second'] for line in lines if 'train/loss' in line]
-  # The first interval includes compilation.
-  rate = statistics.median(rates[1:] or rates)
-  return Result(last['eval/top1'], last.get('eval/ema_top1'), batch_size / rate)
+  try:
+    lines = [files.parse_json(x) for x in path.read_bytes().splitlines()]
+    last = [line for line in lines if 'eval/top1' in line][-1]
+    rates = [x['images_per_second'] for x in lines if 'train/loss' in x]
+    # The first interval includes compilation.
+    rate = statistics.median(rates[1:] or rates)
+    averaged = last.get('eval/ema_top1')
+    return Result(
+      float(last['eval/top1']),
+      None if averaged is None else float(averaged),
+      batch_size / rate,
+    )
+  except (
+    OSError, ValueError, TypeError, LookupError, AttributeError,
+    ArithmeticError,
+  ) as error:  # fmt: skip
+    reason = ' '.join(str(error).split())[:80]
+    raise errors.UserError(
+      f'{path}: has no results of a finished run ({type(error).__name__}:'
+      f' {reason}): remove {path.parent} to run it again'
+    ) from error
 
 
 def table(results: dict[str, list[Result]]) -> str:

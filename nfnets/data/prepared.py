@@ -81,6 +81,10 @@ class RecordSource:
     record_id = f'{self._paths[file]}:{number}'
     try:
       record = self._records[at]
+      image, label = record[self._image], record[self._label]
+      if image is None or label is None:
+        raise ValueError('without an image or a label')
+      label = int(label)
     except errors.UserError:
       raise
     except Exception as error:  # The readers document no exception types.
@@ -89,8 +93,7 @@ class RecordSource:
         f'{self._paths[file]}: record {number} is damaged ({reason}); copy or'
         ' prepare the file again'
       ) from error
-    label = int(record[self._label])
-    return {'image': record[self._image], 'label': label, 'id': record_id}
+    return {'image': image, 'label': label, 'id': record_id}
 
 
 class _TFRecords:
@@ -151,12 +154,16 @@ def load_prepared(
 def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
   try:
     builder = tfds.builder_from_directory(os.fspath(directory))
+    part = _part(name, split, builder.info)
+    return RecordSource(name, split, builder, part)
+  except errors.UserError:
+    raise
   except Exception as error:  # The reader documents no exception types.
-    reason = ' '.join(str(error).split())[:200]
+    reason = ' '.join(str(error).split())[:200] or type(error).__name__
     raise errors.UserError(
-      f'{directory}: cannot be read as a TFDS data set: {reason}'
+      f'{directory}: cannot be read as a TFDS data set: {reason}; copy or'
+      ' prepare it again, after removing what is there'
     ) from error
-  return RecordSource(name, split, builder, _part(name, split, builder.info))
 
 
 def _part(name: str, split: str, info: tfds.core.DatasetInfo) -> _Part:

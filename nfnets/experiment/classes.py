@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from nfnets import errors
 from nfnets.data import relabeled, sources
 from nfnets.data import source as source_lib
-from nfnets.training import devices, manifest
+from nfnets.training import dataset as dataset_lib
+from nfnets.training import devices
 from nfnets.weights import class_names
 
 _log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ _SHOWN = 3  # class names in a message
 
 def describe(
   source: source_lib.Source, eval_source: source_lib.Source
-) -> manifest.Dataset:
+) -> dataset_lib.Dataset:
   """Describes the data of a run, to store in its checkpoints.
 
   Args:

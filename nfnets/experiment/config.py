@@ -111,7 +111,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return any(key == k or key.startswith(k + '.') for k in RESUMABLE)
 
   return [
-    f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
+    f'{key}: {old.get(key)!r:.80} -> {new.get(key)!r:.80}'
     for key in sorted(old.keys() | new.keys())
     if old.get(key) != new.get(key) and not resumable(key)
   ]

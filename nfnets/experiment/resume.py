@@ -178,7 +178,7 @@ def check_network(
   ours = config_lib.flatten(config)
   theirs = config_lib.flatten(config_lib.base()) | (saved.config or ours)
   wrong = [
-    f'{name}: {theirs[name]!r} -> {value!r}'
+    f'{name}: {theirs[name]!r:.80} -> {value!r}'
     for name, value in ours.items()
     if name.startswith('model.') and name not in _UNUSED
     if theirs[name] != value

@@ -21,7 +21,8 @@ from nfnets.experiment import (
 )
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, manifest, reporting
+from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import dataset as dataset_lib
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
 
@@ -88,7 +89,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 def _checkpointer(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
-  dataset: manifest.Dataset,
+  dataset: dataset_lib.Dataset,
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(

@@ -1,13 +1,42 @@
 """The configuration of a model: one frozen record for all families."""
 
 import dataclasses
-from typing import Literal
+import functools
+import math
+import numbers
+import types
+import typing
+from typing import Any, Literal, cast
 
 from nfnets import errors
 from nfnets.layers import activations, ws_conv
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# No layer can have more channels, and no image more pixels on a side. Without
+# these limits, a damaged file could describe a network that takes minutes to
+# trace, or numbers that overflow.
+MAX_CHANNELS = 2**20
+_MAX_SIDE = 2**14
+_MAX_BLOCKS = 10_000  # of a stage
+_MAX_FACTOR = 1e6
+# Field -> the smallest and the largest possible value of each of its numbers.
+_LIMITS: dict[str, tuple[float, float]] = {
+  'num_classes': (0, 2**24),
+  'train_size': (1, _MAX_SIDE),
+  'test_size': (1, _MAX_SIDE),
+  'std': (1e-6, _MAX_FACTOR),
+  'widths': (1, MAX_CHANNELS),
+  'depth': (1, _MAX_BLOCKS),
+  'channel_divisor': (1, MAX_CHANNELS),
+  'stem_width': (1, MAX_CHANNELS),
+  'bottleneck_ratio': (1e-6, _MAX_FACTOR),
+  'group_size': (0, MAX_CHANNELS),
+  'se_ratio': (0, _MAX_FACTOR),
+  'se_divisor': (1, MAX_CHANNELS),
+  'final_width': (0, MAX_CHANNELS),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +127,13 @@ class ModelConfig:
     """Rejects values that no network can have.
 
     Raises:
-      UserError: if a field is out of its range.
+      UserError: if a field has another type or is out of its range.
     """
+    for field, kind in _kinds().items():
+      if not _is_kind(getattr(self, field), kind):
+        raise errors.UserError(
+          f'{field} is {getattr(self, field)!r:.80}, expected {_describe(kind)}'
+        )
     activations.get(self.activation)
     whole = all(isinstance(blocks, int) and blocks > 0 for blocks in self.depth)
     if not whole or len(self.depth) != len(self.widths):
@@ -119,3 +153,68 @@ class ModelConfig:
         )
     if self.width <= 0:
       raise errors.UserError(f'width is {self.width}, expected a value above 0')
+    for field in _numeric():
+      low, high = _LIMITS.get(field, (-_MAX_FACTOR, _MAX_FACTOR))
+      values = getattr(self, field)
+      for value in values if isinstance(values, tuple) else (values,):
+        if not low <= value <= high:
+          raise errors.UserError(
+            f'{field} is {values!r:.80}, expected {low:g} to {high:g}'
+          )
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+  """Returns the type of each field."""
+  return typing.get_type_hints(ModelConfig)
+
+
+@functools.cache
+def _numeric() -> tuple[str, ...]:
+  """Returns the fields that hold numbers."""
+  return tuple(
+    field
+    for field, kind in _kinds().items()
+    if kind in (int, float) or typing.get_origin(kind) is tuple
+  )
+
+
+def _is_kind(value: object, kind: Any) -> bool:
+  """Returns whether a value is of a type; numbers must be finite."""
+  origin, members = typing.get_origin(kind), typing.get_args(kind)
+  if origin is Literal:
+    return isinstance(value, str) and value in members
+  if origin is types.UnionType:
+    return any(_is_kind(value, member) for member in members)
+  if origin is tuple:
+    if not isinstance(value, tuple):
+      return False
+    is_long = members[-1] is ... or len(members) == len(value)
+    return is_long and all(_is_kind(item, members[0]) for item in value)
+  if kind is int:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if kind is float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+      return False
+    # isfinite fails for huge integers.
+    return -math.inf < cast(float, value) < math.inf
+  return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+  """Describes a type in words."""
+  origin, members = typing.get_origin(kind), typing.get_args(kind)
+  if origin is Literal:
+    return f'one of {", ".join(members)}'
+  if origin is types.UnionType:
+    return ' or '.join(map(_describe, members))
+  if origin is tuple:
+    count = 'several' if members[-1] is ... else len(members)
+    return f'{count} numbers'
+  names = {
+    int: 'an integer',
+    float: 'a number',
+    bool: 'True or False',
+    str: 'a string',
+  }
+  return names.get(kind, 'None')

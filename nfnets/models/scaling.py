@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfnets import errors
-from nfnets.models.config import ModelConfig
+from nfnets.models.config import MAX_CHANNELS, ModelConfig
 
 
 class BlockPlan(NamedTuple):
@@ -38,8 +38,10 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
     One list of blocks per stage.
 
   Raises:
-    UserError: if a bottleneck is narrower than one group.
+    UserError: if a bottleneck is narrower than one group, or a layer wider
+      than any can be.
   """
+  final_channels(config)
   alpha = config.alpha if config.standardize else 0.0
   factors = iter(betas(config.depth, alpha))
   channels = stem_channels(config)
@@ -52,6 +54,8 @@ def plan_blocks(config: ModelConfig) -> list[list[BlockPlan]]:
       bottleneck, groups = _bottleneck(
         config, ratio * (channels if config.inverted else width)
       )
+      widest = max(width, bottleneck)
+      hidden_channels(widest, config.se_ratio, config.se_divisor)
       halves = block == 0 and (stage > 0 or config.stem == '3x3')
       stride = 2 if halves else 1
       stages[-1].append(
@@ -137,11 +141,23 @@ def round_channels(channels: float, divisor: int) -> int:
 
   Returns:
     An integer of at least 1.
+
+  Raises:
+    UserError: if no layer can have as many channels.
   """
+  _check_possible(channels)
   if divisor == 1:
     return max(1, int(channels))
   rounded = _nearest_multiple(channels, divisor)
   return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def _check_possible(channels: float) -> None:
+  if channels > MAX_CHANNELS:
+    raise errors.UserError(
+      f'a layer of {channels:.0f} channels is wider than {MAX_CHANNELS}: lower'
+      ' width, bottleneck_ratio or se_ratio'
+    )
 
 
 def _nearest_multiple(channels: float, divisor: int) -> int:
@@ -160,7 +176,11 @@ def hidden_channels(channels: int, ratio: float, divisor: int) -> int:
 
   Returns:
     An integer of at least 1.
+
+  Raises:
+    UserError: if no layer can have as many channels.
   """
+  _check_possible(channels * ratio)
   if divisor == 1:
     return max(1, int(channels * ratio))
   return _nearest_multiple(channels * ratio, divisor)

@@ -1,8 +1,9 @@
 """Checkpoints on disk: written in the background, verified when read.
 
-This is the only file that imports Orbax. Process 0 alone reads and writes and
-broadcasts what it read. A checkpoint appears under its step number only when
-it is complete, so a run killed while saving resumes from the one before.
+Only this file and checkpoint_arrays.py import Orbax. Process 0 alone reads and
+writes, and broadcasts what it read. A checkpoint appears under its step number
+only when it is complete, so a run killed while saving resumes from the one
+before.
 Layout of `<directory>/<step>/`: `state` (Orbax's arrays under flat names such
 as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and `metrics`.
 """
@@ -10,16 +11,14 @@ as 'params/NFNet/~/linear/w'), `manifest` (see manifest.py) and `metrics`.
 import json
 import logging
 import pathlib
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from nfnets import errors
-from nfnets.training import checkpoint_files, devices
+from nfnets.training import checkpoint_arrays, checkpoint_files, devices
+from nfnets.training import dataset as dataset_lib
 from nfnets.training import manifest as manifest_lib
 from nfnets.training import state as state_lib
 
@@ -52,7 +51,7 @@ class Checkpointer:
     *,
     keep: int = 3,
     config: manifest_lib.Settings | None = None,
-    dataset: manifest_lib.Dataset | None = None,
+    dataset: dataset_lib.Dataset | None = None,
   ) -> None:
     """Opens a directory of checkpoints.
 
@@ -98,7 +97,11 @@ class Checkpointer:
     if devices.is_primary():
       try:
         found = checkpoint_files.newest_intact(
-          self.directory, target, self._dataset, _read_arrays
+          self.directory,
+          target,
+          self._dataset,
+          checkpoint_arrays.read,
+          checkpoint_arrays.check_metadata,
         )
       except errors.UserError as caught:
         error = str(caught)
@@ -182,9 +185,9 @@ class Checkpointer:
       config=self._config,
       dataset=self._dataset,
     )
+    if self._manager is None:
+      self._manager = _open_manager(self.directory, self._keep)
     try:
-      if self._manager is None:
-        self._manager = _open_manager(self.directory, self._keep)
       started = self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -202,7 +205,7 @@ class Checkpointer:
 
 
 def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  checkpoint_files.hush_orbax()
+  checkpoint_arrays.hush_orbax()
   policies = checkpoint_managers.AnyPreservationPolicy(
     [
       checkpoint_managers.LatestN(keep),
@@ -220,9 +223,16 @@ def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
     create=False,  # not allowed with active_processes
     # If a thread of Orbax cannot create one, others wait for it for 300 s.
     async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-    multiprocessing_options=_this_process_only(),
+    multiprocessing_options=checkpoint_arrays.this_process_only(),
   )
-  return ocp.CheckpointManager(directory, options=options)
+  try:
+    return ocp.CheckpointManager(directory, options=options)
+  except Exception as error:  # Orbax's errors have no common base
+    reason = ' '.join(str(error).split())[:200]
+    raise errors.UserError(
+      f'no checkpoint can be added to those in {directory} ({reason}): rerun'
+      ' the same command, which moves damaged ones aside'
+    ) from error
 
 
 def read_weights(
@@ -241,47 +251,21 @@ def read_weights(
     UserError: there is no such checkpoint, or it is damaged.
   """
   directory = pathlib.Path(directory).absolute()
-  steps = checkpoint_files.steps(directory) if step is None else [step]
+  paths = [directory / str(step)]
+  if step is None:
+    paths = checkpoint_files.step_folders(directory)
   reasons = []
-  for number in steps:
+  for path in paths:
     try:
-      path = directory / str(number)
-      return checkpoint_files.read_weights(path, ema, _read_arrays)
+      return checkpoint_files.read_weights(
+        path, ema, checkpoint_arrays.read, checkpoint_arrays.check_metadata
+      )
     except manifest_lib.DamagedError as error:
-      reasons.append(f'{number}: {error}')
-      _log.warning('skipped damaged checkpoint %s: %s', path, error)
+      reasons.append(f'{path.name}: {error}')
+      text = errors.printable(f'{path}: {error}')
+      _log.warning('skipped damaged checkpoint %s', text)
   why = '; '.join(reasons) or 'it has none'
-  raise errors.UserError(f'no checkpoint to read in {directory} ({why})')
-
-
-def _read_arrays(
-  path: pathlib.Path, leaves: Mapping[str, manifest_lib.Leaf]
-) -> manifest_lib.Arrays:
-  """Reads the arrays in `leaves` and verifies them (`ReadArrays`)."""
-  item = {name: 0 for name in leaves}
-  how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in leaves}
-  args = ocp.args.PyTreeRestore(
-    item=item, restore_args=how, partial_restore=True
+  raise errors.UserError(
+    f'no checkpoint to read in {directory} ({why}): pass the workdir of a run,'
+    ' or restore a checkpoint from a backup'
   )
-  try:
-    with _reader() as reader:
-      arrays = reader.restore(path / 'state', args=args)
-    arrays = {name: np.asarray(x) for name, x in arrays.items()}
-  except Exception as error:  # Orbax's errors have no common base
-    reason = ' '.join(str(error).split())[:200]
-    raise manifest_lib.DamagedError(f'its arrays: {reason}') from error
-  manifest_lib.verify(arrays, leaves)
-  return {manifest_lib.stable_name(name): x for name, x in arrays.items()}
-
-
-def _this_process_only() -> ocp.options.MultiprocessingOptions:
-  """Keeps Orbax from waiting for other processes."""
-  own = jax.process_index()
-  return ocp.options.MultiprocessingOptions(own, {own})
-
-
-def _reader() -> ocp.Checkpointer:
-  checkpoint_files.hush_orbax()
-  own = _this_process_only()
-  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=own)
-  return ocp.Checkpointer(handler, multiprocessing_options=own)

@@ -1,19 +1,19 @@
 """A directory of checkpoints, without Orbax."""
 
-import functools
 import json
 import logging
 import math
+import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import chex
 
-from nfnets import errors
+from nfnets import errors, files
 from nfnets.models import registry
+from nfnets.training import dataset as dataset_lib
 from nfnets.training import manifest as manifest_lib
 
 _log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ _log = logging.getLogger(__name__)
 DELETED = 'deleted'
 _TEMPORARY = '*.orbax-checkpoint-tmp*'
 
-# The files that Orbax reads in every checkpoint to find the best.
-_ORBAX_READS = ('_CHECKPOINT_METADATA', 'metrics/metrics')
 # The metric of the best checkpoint, which is kept.
 _BEST_METRIC = 'eval/top1'
 
@@ -33,6 +31,8 @@ _BEST_METRIC = 'eval/top1'
 ReadArrays: TypeAlias = Callable[
   [pathlib.Path, Mapping[str, manifest_lib.Leaf]], manifest_lib.Arrays
 ]
+# Raises an error if Orbax cannot read what describes a checkpoint.
+CheckOrbax: TypeAlias = Callable[[pathlib.Path], None]
 
 
 class Found(NamedTuple):
@@ -64,7 +64,7 @@ class Weights(NamedTuple):
   state: registry.State
   step: int
   config: manifest_lib.Settings | None
-  dataset: manifest_lib.Dataset | None
+  dataset: dataset_lib.Dataset | None
 
 
 def open_directory(directory: pathlib.Path) -> None:
@@ -82,38 +82,71 @@ def remove_deleted(directory: pathlib.Path) -> None:
 
 def steps(directory: pathlib.Path) -> list[int]:
   """Returns all checkpoint numbers, intact or not, newest first."""
-  if not directory.is_dir():
-    return []
-  found = (p for p in directory.iterdir() if p.name.isdecimal())
-  return sorted((int(p.name) for p in found if p.is_dir()), reverse=True)
+  names = [path.name for path in step_folders(directory)]
+  # Not '007' or digits of another script, which `int` reads as well.
+  return [int(name) for name in names if name == str(int(name))]
 
 
-def move_aside(path: pathlib.Path) -> pathlib.Path:
-  """Renames a damaged checkpoint to free its number."""
-  aside = path.with_name(f'{path.name}.damaged')
-  count = 1
-  while aside.exists():
-    count += 1
-    aside = path.with_name(f'{path.name}.damaged{count}')
-  return path.rename(aside)
+def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
+  """Returns all folders that Orbax takes for checkpoints, newest first.
+
+  Raises:
+    UserError: the directory cannot be read.
+  """
+  try:
+    if not directory.is_dir():
+      return []
+    found = [path for path in directory.iterdir() if path.name.isdecimal()]
+    folders = [path for path in found if path.is_dir()]
+  except OSError as error:
+    raise errors.UserError(
+      f'{directory} cannot be read ({error.strerror}): change its permissions'
+    ) from error
+  return sorted(folders, key=lambda p: (int(p.name), p.name), reverse=True)
 
 
-def read_manifest(path: pathlib.Path) -> manifest_lib.Manifest:
+def read_manifest(
+  path: pathlib.Path, check_orbax: CheckOrbax
+) -> manifest_lib.Manifest:
   """Reads the manifest of a checkpoint.
+
+  Also checks the files that Orbax reads in every checkpoint to find the best:
+  damaged ones would make it impossible to save another.
+
+  Args:
+    path: the checkpoint's directory.
+    check_orbax: see `CheckOrbax`.
 
   Raises:
     DamagedError: a file is missing, unreadable or not what was written.
   """
   if not path.is_dir():
     raise manifest_lib.DamagedError('there is no such directory')
+  if path.name != str(int(path.name)):
+    raise manifest_lib.DamagedError(
+      f'the directory of step {int(path.name)} is named {int(path.name)}'
+    )
   try:
-    manifest = manifest_lib.parse((path / 'manifest' / 'metadata').read_bytes())
-    for name in _ORBAX_READS:
-      json.loads((path / name).read_bytes())
+    with files.open_regular(path / 'manifest' / 'metadata') as file:
+      manifest = manifest_lib.parse(file.readall())
+    metrics = files.read_json(path / 'metrics' / 'metrics')
+    files.read_json(path / '_CHECKPOINT_METADATA')
   except FileNotFoundError as error:
     raise manifest_lib.DamagedError(f'{error.filename} is missing') from error
   except (OSError, ValueError) as error:
     raise manifest_lib.DamagedError(str(error)) from error
+  if json.dumps(metrics) != json.dumps(manifest['metrics']):
+    raise manifest_lib.DamagedError('metrics/metrics is not what was written')
+  if path.name != str(manifest['step']):
+    step = manifest['step']
+    raise manifest_lib.DamagedError(f'its manifest is that of step {step}')
+  try:
+    check_orbax(path)
+  except Exception as error:  # Orbax's errors have no common base
+    reason = ' '.join(str(error).split())[:200]
+    raise manifest_lib.DamagedError(
+      f'_CHECKPOINT_METADATA cannot be read ({reason})'
+    ) from error
   return manifest
 
 
@@ -134,56 +167,12 @@ def check_fits(
     )
 
 
-def check_dataset(
-  path: pathlib.Path,
-  dataset: manifest_lib.Dataset | None,
-  manifest: manifest_lib.Manifest,
-) -> None:
-  """Refuses a checkpoint that was trained on other data than `dataset`.
-
-  A checkpoint of an older version contains only the data set's name, with the
-  settings. A change of the held-out images is logged: it does not affect
-  training.
-
-  Raises:
-    UserError: the classes or the number of training images differ, or they are
-      unknown and the data set has another name.
-  """
-  stored = manifest['dataset']
-  if dataset is None:
-    return
-  if stored is None:
-    name = (manifest['config'] or {}).get('dataset', dataset['name'])
-    if name != dataset['name']:
-      raise errors.UserError(
-        f'checkpoint {path} was trained on {name}, and its classes are unknown,'
-        ' as an older version wrote it: use the same data set, or choose'
-        ' another --workdir'
-      )
-    return
-  changes = manifest_lib.changes(stored, dataset)
-  if changes:
-    raise errors.UserError(
-      f'checkpoint {path} was trained on other data than'
-      f' {dataset["name"]} ({changes}): restore the data set, or choose another'
-      ' --workdir'
-    )
-  before, after = stored['eval_images'], dataset['eval_images']
-  if before != after:
-    _log.warning(
-      'held-out images: %d -> %d since checkpoint %s: the metrics before and'
-      ' after it are not comparable',
-      before,
-      after,
-      path,
-    )
-
-
 def newest_intact(
   directory: pathlib.Path,
   target: chex.ArrayTree,
-  dataset: manifest_lib.Dataset | None,
+  dataset: dataset_lib.Dataset | None,
   read_arrays: ReadArrays,
+  check_orbax: CheckOrbax,
 ) -> Found | None:
   """Finds and reads the newest checkpoint that is exactly what was written.
 
@@ -195,6 +184,7 @@ def newest_intact(
       matter.
     dataset: the run's data; None is not compared.
     read_arrays: see `ReadArrays`.
+    check_orbax: see `CheckOrbax`.
 
   Returns:
     The checkpoint, or None if there is none at all.
@@ -204,31 +194,36 @@ def newest_intact(
   """
   damaged: dict[pathlib.Path, str] = {}
   found: Found | None = None
-  for step in steps(directory):
-    path = directory / str(step)
+  for path in step_folders(directory):
     try:
-      manifest = read_manifest(path)
+      manifest = read_manifest(path, check_orbax)
       if found is None:
-        check_dataset(path, dataset, manifest)
+        dataset_lib.check(
+          path, dataset, manifest['dataset'], manifest['config']
+        )
         check_fits(path, target, manifest)
         arrays = read_arrays(path, manifest['leaves'])
         found = Found(arrays, manifest['step'], manifest['metrics'])
     except manifest_lib.DamagedError as error:
       damaged[path] = str(error)
-  lost = [f'{p.name}: {why}' for p, why in damaged.items() if any(p.iterdir())]
+  lost = [f'{p.name}: {why}' for p, why in damaged.items() if os.listdir(p)]
   if lost and found is None:
     raise errors.UserError(
       f'no checkpoint in {directory} is intact ({"; ".join(lost)}): restore '
       'one from a backup, or remove the directory to start over'
     )
   for path, why in damaged.items():
-    aside = move_aside(path).name
-    _log.warning('skipped damaged checkpoint %s (now %s): %s', path, aside, why)
+    aside = path.rename(files.free_name(path)).name
+    text = errors.printable(f'{path} (now {aside}): {why}')
+    _log.warning('skipped damaged checkpoint %s', text)
   return found
 
 
 def read_weights(
-  path: pathlib.Path, ema: bool, read_arrays: ReadArrays
+  path: pathlib.Path,
+  ema: bool,
+  read_arrays: ReadArrays,
+  check_orbax: CheckOrbax,
 ) -> Weights:
   """Reads the weights of one checkpoint.
 
@@ -236,11 +231,12 @@ def read_weights(
     path: the checkpoint's directory.
     ema: whether to read the moving averages, if the run kept them.
     read_arrays: see `ReadArrays`.
+    check_orbax: see `CheckOrbax`.
 
   Raises:
     DamagedError: the checkpoint is damaged.
   """
-  manifest = read_manifest(path)
+  manifest = read_manifest(path, check_orbax)
   names = manifest['leaves']
   averaged = ema and any(name.startswith('ema_params/') for name in names)
   prefix = 'ema_' if averaged else ''
@@ -280,21 +276,3 @@ def write_error(
     f'Last good checkpoint: {last}. Free some space or fix the disk, then '
     'rerun the same command'
   )
-
-
-@functools.cache
-def hush_orbax() -> None:
-  """Keeps Orbax's tracebacks off the terminal; its errors are raised anyway.
-
-  Orbax logs each error of its threads. After the first bad array it also closes
-  the event loop that its other reads and writes still report to.
-  """
-  logger = logging.getLogger('absl')
-  logger.addFilter(lambda record: 'orbax' not in record.pathname)
-  previous = sys.unraisablehook
-
-  def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
-    if 'Event loop is closed' not in str(unraisable.exc_value):
-      previous(unraisable)
-
-  sys.unraisablehook = hook

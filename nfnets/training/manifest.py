@@ -9,16 +9,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent import futures
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeGuard
 
 import chex
 import jax
 import numpy as np
 
+from nfnets import files
+from nfnets.training import dataset as dataset_lib
+
 Arrays: TypeAlias = dict[str, np.ndarray]
 # {name: JSON value}
 Settings: TypeAlias = dict[str, Any]
-_SHOWN = 5  # class names in a message
 
 
 class Leaf(TypedDict):
@@ -29,23 +31,13 @@ class Leaf(TypedDict):
   sha256: str
 
 
-class Dataset(TypedDict):
-  """The data that a run is trained and evaluated on."""
-
-  name: str
-  class_names: list[str]
-  """In the order of the labels."""
-  train_images: int
-  eval_images: int
-
-
 class Manifest(TypedDict):
   """The content of a manifest, without its own SHA-256."""
 
   step: int
   metrics: dict[str, float]
   config: Settings | None
-  dataset: Dataset | None
+  dataset: dataset_lib.Dataset | None
   """None if an older version wrote the checkpoint."""
   leaves: dict[str, Leaf]
 
@@ -106,7 +98,7 @@ def make(
   step: int,
   metrics: dict[str, float],
   config: Settings | None,
-  dataset: Dataset | None,
+  dataset: dataset_lib.Dataset | None,
 ) -> dict[str, Any]:
   """Builds the JSON of a manifest: a `Manifest` with its own SHA-256."""
   with futures.ThreadPoolExecutor() as pool:  # hashing releases the GIL
@@ -132,14 +124,42 @@ def parse(text: str | bytes) -> Manifest:
     DamagedError: the text is not what `make` returned.
   """
   try:
-    manifest = json.loads(text)
-    digest = manifest.pop('sha256')
-  except (ValueError, KeyError, AttributeError, TypeError) as error:
+    manifest = files.parse_json(text)
+  except ValueError as error:
     raise DamagedError(f'its manifest cannot be read ({error})') from error
-  if digest != _json_sha256(manifest):
+  if not (isinstance(manifest, dict) and 'sha256' in manifest):
+    raise DamagedError('its manifest has no SHA-256')
+  if manifest.pop('sha256') != _json_sha256(manifest):
     raise DamagedError('its manifest does not match its own SHA-256')
   manifest.setdefault('dataset', None)
+  if not _is_manifest(manifest):
+    raise DamagedError('its manifest does not describe a checkpoint')
   return manifest
+
+
+def _is_manifest(value: dict[str, Any]) -> TypeGuard[Manifest]:
+  step, metrics = value.get('step'), value.get('metrics')
+  config, leaves = value.get('config'), value.get('leaves')
+  return (
+    type(step) is int
+    and step >= 0
+    and isinstance(config, dict | None)
+    and isinstance(metrics, dict)
+    and all(type(x) in (int, float) for x in metrics.values())
+    and isinstance(leaves, dict)
+    and all(map(_is_leaf, leaves.values()))
+    and (value['dataset'] is None or dataset_lib.is_dataset(value['dataset']))
+  )
+
+
+def _is_leaf(value: Any) -> TypeGuard[Leaf]:
+  return (
+    isinstance(value, dict)
+    and isinstance(value.get('shape'), list)
+    and all(type(n) is int and n >= 0 for n in value['shape'])
+    and isinstance(value.get('dtype'), str)
+    and isinstance(value.get('sha256'), str)
+  )
 
 
 def verify(arrays: Arrays, leaves: Mapping[str, Leaf]) -> None:
@@ -186,23 +206,6 @@ def mismatches(target: chex.ArrayTree, leaves: Mapping[str, Leaf]) -> list[str]:
     for name in sorted(wanted.keys() | found.keys())
     if wanted.get(name) != found.get(name)
   ]
-
-
-def changes(old: Dataset, new: Dataset) -> str:
-  """Describes the changes of the data that affect training, '' if none do."""
-  before, after = old['class_names'], new['class_names']
-  removed = [name for name in before if name not in after]
-  added = [name for name in after if name not in before]
-  parts = [
-    f'{what}: {", ".join(names[:_SHOWN])}' + (', ...' if names[_SHOWN:] else '')
-    for what, names in (('removed classes', removed), ('new classes', added))
-    if names
-  ]
-  if before != after:
-    return '; '.join(parts) or 'the classes have another order'
-  if old['train_images'] != new['train_images']:
-    return f'training images: {old["train_images"]} -> {new["train_images"]}'
-  return ''
 
 
 def _sha256(x: np.ndarray) -> str:

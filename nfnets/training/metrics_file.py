@@ -1,12 +1,18 @@
 """metrics.jsonl: one JSON object per line, ordered by step."""
 
 import json
+import logging
 import math
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 
 from nfnets import files
+
+_log = logging.getLogger(__name__)
+
+_START = b'{"step": '
 
 
 class MetricsFile:
@@ -14,7 +20,8 @@ class MetricsFile:
 
   A run that resumes from a checkpoint repeats the steps after it, so opening
   the file drops their lines, and a last line that a kill cut short. All other
-  lines stay unchanged.
+  lines stay unchanged. If some of them are damaged, a copy of the file with
+  them is kept beside it.
   """
 
   def __init__(self, path: str | pathlib.Path, start_step: int) -> None:
@@ -46,16 +53,38 @@ class MetricsFile:
 
 
 def _drop_after(path: pathlib.Path, start_step: int) -> None:
-  lines = path.read_bytes().splitlines(keepends=True)
-  kept = [line for line in lines if _is_kept(line, start_step)]
-  if len(kept) == len(lines):
+  text = path.read_bytes()
+  if text and not text.endswith(b'\n'):
+    *whole, last = text.splitlines(keepends=True)
+    cut_short = _step(last) is None and last.startswith(_START[: len(last)])
+    text = b''.join(whole) if cut_short else text + b'\n'
+  lines = text.splitlines(keepends=True)
+  steps = [_step(line) for line in lines]
+  if None in steps:
+    aside = files.free_name(path)
+    shutil.copyfile(path, aside)
+    _log.warning(
+      '%s: line %d is damaged and was dropped; %s has all lines',
+      path,
+      1 + steps.index(None),
+      aside.name,
+    )
+  kept = [
+    line
+    for line, step in zip(lines, steps, strict=True)
+    if step is not None and step <= start_step
+  ]
+  if len(kept) == len(lines) and path.stat().st_size == len(text):
     return
   with files.replacing(path) as temporary:
     temporary.write_bytes(b''.join(kept))
 
 
-def _is_kept(line: bytes, start_step: int) -> bool:
+def _step(line: bytes) -> int | None:
+  """Returns the step of a line, None if it is damaged."""
   try:
-    return line.endswith(b'\n') and json.loads(line)['step'] <= start_step
-  except (ValueError, KeyError, TypeError):
-    return False
+    values = files.parse_json(line)
+  except ValueError:
+    return None
+  step = values.get('step') if isinstance(values, dict) else None
+  return step if type(step) is int else None

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import pathlib
@@ -10,11 +9,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from nfnets import errors
+from nfnets import errors, files
 
 _log = logging.getLogger(__name__)
 
 _LOCK = '.lock'
+_MAX_HOLDER = 200  # bytes
 CHECKPOINTS = 'checkpoints'
 METRICS = 'metrics.jsonl'
 CONFIG = 'config.json'
@@ -87,15 +87,16 @@ def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:
   """
   path = directory / CONFIG
   try:
-    settings = json.loads(path.read_text())
+    settings = files.read_json(path)
     if not isinstance(settings, dict):
-      raise ValueError('it is not a JSON object')
+      raise ValueError(f'it holds a {type(settings).__name__}, not settings')
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise errors.UserError(
-      f'{path} cannot be read ({error}): restore it, or choose another'
-      ' --workdir'
+      f'{path} cannot be read ({reason}): restore it, remove it to resume with'
+      ' the settings of this command, or choose another --workdir'
     ) from error
   return settings
 
@@ -143,7 +144,8 @@ def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     lock.seek(0)
-    holder = lock.read().decode(errors='replace').strip() or 'unknown'
+    text = lock.read(_MAX_HOLDER).decode(errors='replace')
+    holder = text.strip() or 'unknown'
     raise errors.UserError(
       f'workdir {path} is in use by another run ({holder}): wait for it to '
       'finish, or choose another with --workdir'

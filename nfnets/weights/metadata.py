@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from nfnets import errors
+from nfnets import errors, models
+from nfnets import files as files_lib
 from nfnets.layers import activations, squeeze_excite, ws_conv
 from nfnets.models import catalogue, scaling
 from nfnets.models import config as model_config
@@ -96,7 +97,8 @@ def parse(contents: files.Contents, path: str) -> Header:
     preset.
 
   Raises:
-    UserError: the file was written by a newer version, or is damaged.
+    UserError: the file was written by a newer version, is damaged, or stores
+      options that no model has.
   """
   metadata = contents.metadata
   if not contents.verified:
@@ -109,26 +111,55 @@ def parse(contents: files.Contents, path: str) -> Header:
       ' reading it may require a newer nfnets'
     )
   try:
-    stored = json.loads(metadata['options'])
-    names = json.loads(metadata['class_names'])
-    # Files of older versions have none.
-    images = json.loads(metadata.get('images', '{}'))
-    options = {
-      key: tuple(value) if isinstance(value, list) else value
-      for key, value in stored.items()
-    }
-    return Header(
+    stored = files_lib.parse_json(metadata['options'])
+    if not isinstance(stored, dict):
+      raise ValueError(f'its options are a {type(stored).__name__}')
+    header = Header(
       metadata['model'],
-      options,
-      tuple(map(str, names)),
-      {use: int(count) for use, count in images.items()},
+      {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()},
+      _class_names(files_lib.parse_json(metadata['class_names'])),
+      # Files of older versions have none.
+      _images(files_lib.parse_json(metadata.get('images', '{}'))),
       metadata['eval_preset'],
     )
-  except (KeyError, ValueError, TypeError, AttributeError) as error:
+    _check_model(header, len(contents.tensors))
+  except (KeyError, ValueError) as error:  # UserError is a ValueError.
+    missing = f'{error} is missing' if isinstance(error, KeyError) else error
     raise errors.UserError(
-      f'{path}: has damaged metadata ({type(error).__name__}: {error!s:.80});'
-      ' write it again'
+      f'{path}: its metadata cannot be used: {missing!s:.300}; write the file'
+      ' again, or update nfnets if a newer version wrote it'
     ) from None
+  return header
+
+
+def _class_names(value: object) -> tuple[str, ...]:
+  names = value if isinstance(value, list) else [value]
+  if names is not value or not all(isinstance(name, str) for name in names):
+    raise ValueError('its class names are not a list of strings')
+  return tuple(names)
+
+
+def _images(value: object) -> dict[str, int]:
+  if not isinstance(value, dict) or not all(
+    type(count) is int and count >= 0 for count in value.values()
+  ):
+    raise ValueError('its numbers of images are not a table of counts')
+  return value
+
+
+def _check_model(header: Header, num_tensors: int) -> None:
+  """Checks that there is such a model.
+
+  Raises:
+    UserError: the name or an option is unknown, or an option is impossible.
+    ValueError: the network has too many blocks for the file.
+  """
+  if 'name' in header.options:
+    raise ValueError('its options contain another name')
+  config = models.create_model(header.name, **header.options).config
+  # Later, a network is traced block by block.
+  if sum(config.depth) > num_tensors:
+    raise ValueError(f'depth is {config.depth} for {num_tensors} arrays')
 
 
 def join(params: tree.Flat, state: tree.Flat) -> tree.Flat:

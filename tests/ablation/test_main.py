@@ -33,6 +33,31 @@ def test_a_result_is_the_last_evaluation_and_the_median_step_time(tmp_path):
   assert ablation.read_result(path, 64) == (0.5, None, 2.0)
 
 
+@pytest.mark.parametrize(
+  'text, reason',
+  [
+    ('', 'IndexError'),
+    ('{"step": 1}\n', 'IndexError'),
+    ('garbage\n', 'Expecting value'),
+    ('[' * 10**5, 'nested deeper'),
+    ('[1]\n', 'IndexError'),
+    (
+      '{"eval/top1": "x", "train/loss": 1, "images_per_second": 2}',
+      'ValueError',
+    ),
+    ('{"eval/top1": 1, "train/loss": 1, "images_per_second": 0}', 'ZeroDiv'),
+  ],
+)
+def test_results_of_another_kind_are_one_line(tmp_path, text, reason):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(text)
+  with pytest.raises(
+    errors.UserError, match=f'no results .*{reason}'
+  ) as caught:
+    ablation.read_result(path, 32)
+  assert f'remove {tmp_path} to run it again' in str(caught.value)
+
+
 def test_the_table_has_means_ranges_and_medians():
   runs = [
     ablation.Result(0.97, 0.98, 0.1),

@@ -186,10 +186,11 @@ def test_data_set_without_images_is_an_error(tmp_path):
     sources.load_source('text', 'train', tmp_path)
 
 
+@pytest.mark.parametrize('content', ['{', '[]', '{}', '[' * 10**5])
 @pytest.mark.parametrize('file', ['dataset_info.json', 'features.json'])
-def test_damaged_description_is_an_error(tmp_path, file):
+def test_damaged_description_is_an_error(tmp_path, file, content):
   directory = records.array_record_digits(tmp_path, 'broken')
-  (directory / file).write_text('{')
+  (directory / file).write_text(content)
   with pytest.raises(errors.UserError, match=f'{directory}: cannot be read'):
     sources.load_source('broken', 'train', tmp_path)
 
@@ -202,6 +203,15 @@ def test_unknown_file_format_is_an_error(tmp_path):
     file.rename(str(file).replace('array_record', 'parquet'))
   with pytest.raises(errors.UserError, match='format parquet'):
     sources.load_source('parquet', 'train', tmp_path)
+
+
+@pytest.mark.parametrize('missing', ['image', 'label'])
+def test_a_record_without_a_feature_is_damaged(data_dir, missing, monkeypatch):
+  source = sources.load_source('digits_tf', 'train', data_dir)
+  record = {'image': b'', 'label': 3, missing: None}
+  monkeypatch.setattr(source, '_records', {7: record})
+  with pytest.raises(errors.UserError, match='record 7 is damaged .without'):
+    source[7]
 
 
 def test_unlabeled_example_is_an_error_with_its_id(tmp_path):

@@ -96,6 +96,36 @@ def test_a_damaged_config_file_is_an_error(config, workdir):
 
 
 @pytest.mark.parametrize(
+  'content, reason',
+  [
+    (b'[1]', 'it holds a list, not settings'),
+    (b'null', 'it holds a NoneType'),
+    (b'[' * 10**5, 'nested deeper than 32 levels'),
+    (b'{"seed": 0, "seed": 0}', "the key 'seed' occurs twice"),
+    (b'{"seed": %s}' % (b'1' * 5000), 'an integer of 5000 digits'),
+    (b'\xff{}', "can't decode byte 0xff"),
+  ],
+)
+def test_a_config_file_that_is_no_settings_is_an_error(
+  config, workdir, content, reason
+):
+  (workdir / 'config.json').write_bytes(content)
+  with pytest.raises(errors.UserError, match=reason) as caught:
+    start(config, workdir)
+  assert 'remove it to resume with the settings' in str(caught.value)
+  assert (workdir / 'config.json').read_bytes() == content
+
+
+def test_values_of_another_type_are_shown_shortened(config, workdir):
+  old = config_lib.flatten(config) | {'seed': ['x' * 500], 'new': {'a': [1]}}
+  (workdir / 'config.json').write_text(json.dumps(old))
+  with pytest.raises(errors.UserError, match='other settings') as caught:
+    start(config, workdir)
+  assert "new: {'a': [1]} -> None; seed: ['xxx" in str(caught.value)
+  assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
   'changes', [{'epochs': 720}, {'epochs': 361.0}, {'steps': 10**6}]
 )
 def test_a_run_may_become_longer(config, workdir, changes):

@@ -52,6 +52,20 @@ def test_hidden_channels(channels, ratio, divisor, expected):
   assert scaling.hidden_channels(channels, ratio, divisor) == expected
 
 
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'width': 1e5},
+    {'se_ratio': 1e5},
+    {'bottleneck_ratio': 1e5},
+    {'final_width': 10**6, 'width': 2.0},
+  ],
+)
+def test_no_layer_is_wider_than_possible(options):
+  with pytest.raises(errors.UserError, match='channels is wider than 1048576'):
+    models.create_model('nfnet_f0', **options)
+
+
 def test_groups_are_whole():
   assert scaling.group_count(384, 128) == 3
   assert scaling.group_count(300, 128) == 2

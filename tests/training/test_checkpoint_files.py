@@ -1,6 +1,7 @@
 """Directories of checkpoints without Orbax: arrays come from a dict."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -40,12 +41,19 @@ def read_arrays(path, leaves):
   return {name: ARRAYS[name] for name in leaves}
 
 
+def check_orbax(path):
+  if (path / 'foreign').exists():
+    raise TypeError('not\nmine')
+
+
 def newest(directory, target=TARGET, dataset=None):
-  return checkpoint_files.newest_intact(directory, target, dataset, read_arrays)
+  return checkpoint_files.newest_intact(
+    directory, target, dataset, read_arrays, check_orbax
+  )
 
 
 def test_steps_are_the_numbered_directories(tmp_path):
-  for name in ('3', '12', '7.damaged', 'deleted'):
+  for name in ('3', '12', '7.damaged', 'deleted', '007', '٣', '-1', '9_0'):
     (tmp_path / name).mkdir()
   (tmp_path / '9').write_text('')
   assert checkpoint_files.steps(tmp_path) == [12, 3]
@@ -58,17 +66,6 @@ def test_opening_removes_only_leftovers(tmp_path):
     (directory / name).mkdir(parents=True)
   checkpoint_files.open_directory(directory)
   assert [path.name for path in directory.iterdir()] == ['3']
-
-
-def test_moving_aside_overwrites_nothing(tmp_path):
-  for _ in range(3):
-    (tmp_path / '3').mkdir()
-    checkpoint_files.move_aside(tmp_path / '3')
-  assert sorted(path.name for path in tmp_path.iterdir()) == [
-    '3.damaged',
-    '3.damaged2',
-    '3.damaged3',
-  ]
 
 
 def test_the_newest_intact_checkpoint_is_found(tmp_path):
@@ -95,10 +92,57 @@ def test_only_damaged_checkpoints_are_an_error_and_stay(tmp_path):
 )
 def test_every_file_is_needed(tmp_path, name):
   path = write(tmp_path, 6)
-  assert checkpoint_files.read_manifest(path)['step'] == 6
+  assert checkpoint_files.read_manifest(path, check_orbax)['step'] == 6
   (path / name).unlink()
   with pytest.raises(manifest.DamagedError, match=f'{name} is missing'):
-    checkpoint_files.read_manifest(path)
+    checkpoint_files.read_manifest(path, check_orbax)
+
+
+@pytest.mark.parametrize(
+  'name', ['manifest/metadata', 'metrics/metrics', '_CHECKPOINT_METADATA']
+)
+@pytest.mark.parametrize(
+  'content', [b'', b'{', b'[]', b'\xff', b'[' * 10**5, b'{"a": 0, "a": 0}']
+)
+def test_the_one_before_is_used_if_a_file_is_not_ours(tmp_path, name, content):
+  write(tmp_path, 4)
+  (write(tmp_path, 6) / name).write_bytes(content)
+  if (name, content) == ('_CHECKPOINT_METADATA', b'[]'):
+    (tmp_path / '6' / 'foreign').touch()  # as Orbax would find out
+  assert newest(tmp_path).step == 4
+  assert (tmp_path / '6.damaged' / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+  'metrics', ['{"a": "x"}', '{"a": null}', '{"a": 1.5}', '{}', 'null', '3']
+)
+def test_metrics_are_those_of_the_manifest(tmp_path, metrics):
+  (write(tmp_path, 6) / 'metrics' / 'metrics').write_text(metrics)
+  with pytest.raises(errors.UserError, match='is not what was written'):
+    newest(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['006', '\u0666'])
+def test_a_number_written_otherwise_is_moved_aside(tmp_path, name, caplog):
+  write(tmp_path, 4)
+  write(tmp_path, 6).rename(tmp_path / name)
+  assert newest(tmp_path).step == 4
+  assert (tmp_path / f'{name}.damaged' / 'metrics').is_dir()
+  assert 'the directory of step 6 is named 6' in caplog.text
+
+
+def test_a_renamed_checkpoint_is_not_that_of_its_number(tmp_path):
+  write(tmp_path, 4)
+  shutil.copytree(write(tmp_path, 6), tmp_path / '9')
+  assert newest(tmp_path).step == 6
+  assert checkpoint_files.steps(tmp_path) == [6, 4]
+
+
+def test_long_names_are_moved_aside(tmp_path):
+  write(tmp_path, 4)
+  (tmp_path / ('1' * 255)).mkdir()
+  assert newest(tmp_path).step == 4
+  assert checkpoint_files.steps(tmp_path) == [4]
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
@@ -119,7 +163,7 @@ def test_weights_are_read_alone(tmp_path, ema):
     asked.extend(leaves)
     return read_arrays(path, leaves)
 
-  weights = checkpoint_files.read_weights(path, ema, read)
+  weights = checkpoint_files.read_weights(path, ema, read, check_orbax)
   root = 'ema_params' if ema else 'params'
   assert sorted(asked) == [f'{root}/NFNet/~/linear/{x}' for x in 'bw']
   np.testing.assert_array_equal(

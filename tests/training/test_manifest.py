@@ -98,7 +98,9 @@ def test_another_shape_or_dtype_is_reported(arrays, leaves):
     manifest_lib.verify({**arrays, 'step': np.asarray(3, np.uint32)}, leaves)
 
 
-@pytest.mark.parametrize('text', ['', '{"a": 1', '[]', '{}', '3', b'\xff\xfe'])
+@pytest.mark.parametrize(
+  'text', ['', '{"a": 1', '[]', '{}', '3', b'\xff\xfe', '[' * 10**5]
+)
 def test_garbage_is_refused(text):
   with pytest.raises(manifest_lib.DamagedError):
     manifest_lib.parse(text)
@@ -108,6 +110,30 @@ def test_a_changed_manifest_is_noticed(arrays):
   text = json.dumps(make(arrays))
   with pytest.raises(manifest_lib.DamagedError, match='its own SHA-256'):
     manifest_lib.parse(text.replace('"step": 3', '"step": 4'))
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'step': '3'},
+    {'step': -1},
+    {'step': True},
+    {'metrics': []},
+    {'metrics': {'eval/top1': None}},
+    {'config': 'x'},
+    {'leaves': [1]},
+    {'leaves': {'a': 1}},
+    {'leaves': {'a': {'shape': [1.5], 'dtype': 'float32', 'sha256': ''}}},
+    {'leaves': {'a': {'shape': [1], 'dtype': None, 'sha256': ''}}},
+    {'leaves': {'a': {'shape': [1], 'dtype': 'float32'}}},
+  ],
+)
+def test_values_of_other_types_are_refused(arrays, changes):
+  body = {**make(arrays), **changes}
+  del body['sha256']
+  body['sha256'] = manifest_lib._json_sha256(body)
+  with pytest.raises(manifest_lib.DamagedError, match='does not describe a'):
+    manifest_lib.parse(json.dumps(body))
 
 
 def test_mismatches_in_words(arrays, leaves):

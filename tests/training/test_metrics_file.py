@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from nfnets.training import metrics_file
 
 
@@ -45,3 +47,42 @@ def test_a_file_without_such_lines_is_unchanged(tmp_path):
   metrics_file.MetricsFile(path, 1).close()
   assert path.stat().st_ino == inode
   assert path.read_text() == '{"step": 1, "a": 0}\n'
+
+
+@pytest.mark.parametrize(
+  'damaged',
+  [
+    b'garbage\n',
+    b'\xff\x00\n',
+    b'[1]\n',
+    b'{"a": 1}\n',
+    b'{"step": "2"}\n',
+    b'{"step": 2, "step": 2}\n',
+    b'[' * 10**5 + b'\n',
+    b'{"step": ' + b'1' * 5000 + b'}\n',
+    bytes(40),
+  ],
+  ids=range(9),
+)
+def test_damaged_lines_are_kept_in_a_copy(tmp_path, damaged, caplog):
+  path = tmp_path / 'metrics.jsonl'
+  lines = [b'{"step": 1, "a": 0}\n', damaged, b'{"step": 3, "a": 0}\n']
+  if damaged == bytes(40):  # a tail of zeros, after a crash of the machine
+    lines = [lines[0], lines[2], damaged]
+  original = b''.join(lines)
+  path.write_bytes(original)
+  metrics_file.MetricsFile(path, 2).close()
+  assert path.read_bytes() == b'{"step": 1, "a": 0}\n'
+  assert (tmp_path / 'metrics.jsonl.damaged').read_bytes() == original
+  assert 'is damaged and was dropped' in caplog.text
+
+
+def test_a_complete_last_line_without_its_end_is_kept(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 1, "a": 0}')
+  metrics_file.MetricsFile(path, 1).close()
+  assert path.read_bytes() == b'{"step": 1, "a": 0}\n'
+  path.write_bytes(b'{"step": 1, "a": 0}\n{"st')
+  metrics_file.MetricsFile(path, 1).close()
+  assert path.read_bytes() == b'{"step": 1, "a": 0}\n'
+  assert [p.name for p in tmp_path.iterdir()] == ['metrics.jsonl']

@@ -10,7 +10,8 @@ from tests.weights import tiny
 
 def _contents(config, verified=True, **changes):
   made = metadata.make(config, ('cat', 'dog'), 'timm')
-  return files.Contents({}, {**made, **changes}, verified)
+  tensors = {str(number): np.zeros(1) for number in range(sum(config.depth))}
+  return files.Contents(tensors, {**made, **changes}, verified)
 
 
 def _config(**options):
@@ -70,14 +71,41 @@ def test_constants_of_the_forward_pass():
       {'format': 'nfnets 2'},
       "format 'nfnets 2', expected 'nfnets 1'",
     ),
-    ({'options': '{'}, 'damaged metadata'),
-    ({'options': '[1]'}, 'damaged metadata'),
-    ({'class_names': '7'}, 'damaged metadata'),
+    ({'options': '{'}, 'metadata cannot be used: Expecting'),
+    ({'options': '[1]'}, 'its options are a list'),
+    ({'options': '[' * 10**5}, 'nested deeper than 32'),
+    ({'options': '{"width": "x"}'}, "width is 'x', expected a number"),
+    ({'options': '{"width": 1e9}'}, r'width is 1000000000.0, expected'),
+    ({'options': '{"width": 1e5}'}, 'a layer of .* channels is wider than'),
+    ({'options': '{"width": NaN}'}, 'width is nan, expected a number'),
+    ({'options': f'{{"width": {"9" * 90}}}'}, 'width is 999.* expected'),
+    ({'options': '{"width": [[1]]}'}, r'width is \(\[1\],\), expected'),
+    ({'options': '{"depth": [1, 1, 1, 900]}'}, '900.* for 4 arrays'),
+    ({'options': '{"depth": [1, 1, 1, 1e9]}'}, 'expected several numbers'),
+    ({'options': '{"alpha": null}'}, 'alpha is None, expected a number'),
+    ({'options': '{"remat": 1}'}, 'remat is 1, expected True or False'),
+    ({'options': '{"padding": "x"}'}, 'expected one of same, symmetric'),
+    ({'options': '{"std": [1, 1]}'}, 'expected 3 numbers'),
+    ({'options': '{"std": [1, 1, 0]}'}, 'expected 1e-06 to'),
+    ({'options': '{"mod": 1}'}, "has no option 'mod'"),
+    ({'options': '{"name": "nfnet_f1"}'}, 'contain another name'),
+    ({'model': 'nfnet_f9'}, "no model is named 'nfnet_f9'.*a newer version"),
+    ({'class_names': '7'}, 'class names are not a list of strings'),
+    ({'class_names': '"abc"'}, 'class names are not a list of strings'),
+    ({'class_names': '[["a"]]'}, 'class names are not a list of strings'),
   ],
 )
 def test_refuses_other_metadata(changes, message):
   contents = _contents(_config(), **changes)
   with pytest.raises(errors.UserError, match=message):
+    metadata.parse(contents, 'FILE')
+
+
+@pytest.mark.parametrize('key', ['model', 'options', 'eval_preset'])
+def test_names_what_is_missing(key):
+  contents = _contents(_config())
+  del contents.metadata[key]
+  with pytest.raises(errors.UserError, match=f"used: '{key}' is missing"):
     metadata.parse(contents, 'FILE')
 
 
