@@ -19,6 +19,7 @@ MAGIC = b'\x89PNG\r\n\x1a\n'
 """The first bytes of a PNG file."""
 
 _MAX_SIDE = 1_000_000  # The limit of libpng.
+_MAX_CHUNK = 2**30  # Bytes; its limit is just below 2**31.
 _PALETTE = 3
 # Color type -> channels, bits per channel.
 _COLOR_TYPES = {
@@ -66,11 +67,20 @@ def rewrite(data: bytes) -> bytes | None:
     chunks = _read_chunks(data)
     header = _Header(*struct.unpack('>IIBBBBB', chunks[b'IHDR']))
     pixels = _inflate(chunks[b'IDAT'], header)
-    kept = {b'IHDR': chunks[b'IHDR'], **_colors(chunks, header)}
+    colors = _colors(chunks, header)
   except (KeyError, ValueError, struct.error, zlib.error):
     return None
-  kept |= {b'IDAT': zlib.compress(pixels, 0), b'IEND': b''}
-  return MAGIC + b''.join(itertools.starmap(_chunk, kept.items()))
+  stored = zlib.compress(pixels, 0)
+  kept = [
+    (b'IHDR', chunks[b'IHDR']),
+    *colors.items(),
+    *(
+      (b'IDAT', stored[start : start + _MAX_CHUNK])
+      for start in range(0, len(stored), _MAX_CHUNK)
+    ),
+    (b'IEND', b''),
+  ]
+  return MAGIC + b''.join(itertools.starmap(_chunk, kept))
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:
@@ -107,6 +117,27 @@ def _inflate(compressed: bytes, header: _Header) -> bytes:
     ValueError: the header or a row is not valid.
     zlib.error: the data is not.
   """
+  shapes = _row_shapes(header)
+  expected = sum(rows * stride for rows, stride in shapes)
+  inflater = zlib.decompressobj()
+  pixels = inflater.decompress(compressed, expected)
+  if len(pixels) < expected:
+    raise ValueError(f'{len(pixels)} of {expected} bytes of pixels')
+  inflater.decompress(inflater.unconsumed_tail, 1)  # Compares the checksum.
+  at, array = 0, np.frombuffer(pixels, np.uint8)
+  for rows, stride in shapes:
+    if (array[at : at + rows * stride : stride] > _MAX_FILTER).any():
+      raise ValueError('a row has an unknown filter')
+    at += rows * stride
+  return pixels
+
+
+def _row_shapes(header: _Header) -> list[tuple[int, int]]:
+  """Returns the number of rows of each pass, and the bytes of a row.
+
+  Raises:
+    ValueError: the header is not valid.
+  """
   channels, depths = _COLOR_TYPES[header.color_type]
   if (
     header.depth not in depths
@@ -116,32 +147,20 @@ def _inflate(compressed: bytes, header: _Header) -> bytes:
     or max(header.width, header.height) > _MAX_SIDE
   ):
     raise ValueError(f'invalid {header}')
-  sizes = [(header.height, header.width)]
-  if header.interlace:
-    sizes = [
-      (
-        len(range(top, header.height, down)),
-        len(range(left, header.width, right)),
-      )
-      for top, down, left, right in _PASSES
-    ]
-  strides = [
+  passes = _PASSES if header.interlace else ((0, 1, 0, 1),)
+  sizes = [
+    (
+      len(range(header.height)[top::down]),
+      len(range(header.width)[left::right]),
+    )
+    for top, down, left, right in passes
+  ]
+  # The first byte of a row is its filter.
+  return [
     (rows, 1 + -(-columns * channels * header.depth // 8))
     for rows, columns in sizes
     if rows and columns
   ]
-  expected = sum(rows * stride for rows, stride in strides)
-  inflater = zlib.decompressobj()
-  pixels = inflater.decompress(compressed, expected)
-  if len(pixels) < expected:
-    raise ValueError(f'{len(pixels)} of {expected} bytes of pixels')
-  inflater.decompress(inflater.unconsumed_tail, 1)  # Checks the checksum.
-  at, array = 0, np.frombuffer(pixels, np.uint8)
-  for rows, stride in strides:
-    if (array[at : at + rows * stride : stride] > _MAX_FILTER).any():
-      raise ValueError('a row has an unknown filter')
-    at += rows * stride
-  return pixels
 
 
 def _colors(chunks: dict[bytes, bytes], header: _Header) -> dict[bytes, bytes]:

@@ -182,3 +182,9 @@ def test_a_small_file_cannot_inflate_to_gigabytes():
   bomb = file(header(2, 2), pixels(bytes(10**7)))
   assert len(bomb) < 20_000
   assert len(png.rewrite(bomb)) < 200
+
+
+def test_pixels_may_need_several_chunks(monkeypatch):
+  monkeypatch.setattr(png, '_MAX_CHUNK', 1000)
+  assert png.rewrite(PLAIN).count(b'IDAT') == 3
+  np.testing.assert_array_equal(images.decode(PLAIN), PHOTO)
