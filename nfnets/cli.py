@@ -116,6 +116,8 @@ def _guard(name: str, descriptor: int) -> _Output:
   """Makes `sys.stdout` or `sys.stderr` an `_Output`, and returns that.
 
   Leaves a stream as it is that something else has replaced, such as pytest.
+  Characters that the encoding does not have are escaped: a name in another
+  script must not end a program whose output is ASCII.
   """
   output = _Output(descriptor, 'w', closefd=False)
   stream = getattr(sys, name)
@@ -126,7 +128,7 @@ def _guard(name: str, descriptor: int) -> _Output:
     guarded = io.TextIOWrapper(
       buffer,
       encoding=stream.encoding,
-      errors=stream.errors,
+      errors='backslashreplace',
       line_buffering=stream.line_buffering,
       write_through=stream.write_through,
     )

@@ -115,7 +115,9 @@ def _progress(paths: Sequence[pathlib.Path]) -> Iterable[pathlib.Path]:
   import rich.console
   import rich.progress
 
-  console = rich.console.Console(stderr=True)
+  # Warnings beside the bar are printed as they are.
+  plain = {'markup': False, 'emoji': False, 'highlight': False}
+  console = rich.console.Console(stderr=True, **plain)
   return rich.progress.track(
     paths,
     'Predicting',

@@ -162,3 +162,40 @@ def test_unbuffered_output_is_written_immediately(stream):
     text=True,
   )
   assert getattr(run, stream) == 'line\n'
+
+
+NAME = 'k\u00e4tze-\u732b-\udcff'
+ESCAPED = 'k\\xe4tze-\\u732b-\\udcff'
+
+
+@pytest.mark.parametrize(
+  'variables, expected',
+  [
+    ({'PYTHONIOENCODING': 'ascii'}, ESCAPED),
+    ({'PYTHONIOENCODING': 'ascii:strict'}, ESCAPED),
+    ({'PYTHONIOENCODING': 'latin-1'}, ESCAPED.replace('\\xe4', '\xe4')),
+    ({'PYTHONIOENCODING': 'utf-8'}, 'k\u00e4tze-\u732b-\\udcff'),
+    (
+      {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+      ESCAPED,
+    ),
+    ({'LC_ALL': 'C'}, 'k\u00e4tze-\u732b-\\udcff'),
+  ],
+)
+@pytest.mark.parametrize('stream', ['stdout', 'stderr'])
+def test_names_that_the_output_cannot_encode_are_escaped(
+  variables, expected, stream
+):
+  program = (
+    'import sys; from nfnets import cli\n'
+    f'def main(): print({ascii(NAME)}, file=sys.{stream})\ncli.run(main)'
+  )
+  run = subprocess.run(
+    [sys.executable, '-c', program],
+    env={'PATH': os.environ['PATH'], **variables},
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+  )
+  assert run.returncode == 0, run.stderr
+  encoding = 'latin-1' if 'latin-1' in variables.values() else 'utf-8'
+  assert getattr(run, stream).decode(encoding) == f'{expected}\n'

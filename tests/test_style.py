@@ -55,6 +55,7 @@ SITES = {
   'storage.googleapis.com',
   'www.apache.org',
   'www.image-net.org',
+  'www.w3.org',
   'image-net.org',
 }
 

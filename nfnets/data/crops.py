@@ -197,11 +197,10 @@ def eval_crop(
     crop_pct: for 'timm': S as a fraction of the resized side.
     crop_mode: for 'timm': 'squash' resizes both sides to S / crop_pct,
       'center' the shorter one, keeping the aspect ratio.
-    max_pixels: limit of the image, see `images.decode`, and of the resized
-      image: that of a long, narrow one is large.
+    max_pixels: see `images.decode`.
 
   Raises:
-    images.DecodeError: the data cannot be decoded, or is too large.
+    images.DecodeError: the data cannot be decoded.
   """
   image = images.decode(data, max_pixels=max_pixels)
   if preset == 'deepmind':
@@ -209,7 +208,7 @@ def eval_crop(
   elif preset == 'deepmind_crop':
     _cut_then_resize(image, out)
   else:
-    _antialias_then_cut(image, out, crop_pct, crop_mode, max_pixels)
+    _antialias_then_cut(image, out, crop_pct, crop_mode)
 
 
 def check_preset(
@@ -252,11 +251,7 @@ def _cut_then_resize(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def _antialias_then_cut(
-  image: np.ndarray,
-  out: np.ndarray,
-  crop_pct: float,
-  crop_mode: str,
-  max_pixels: int,
+  image: np.ndarray, out: np.ndarray, crop_pct: float, crop_mode: str
 ) -> None:
   size = len(out)
   side = math.floor(size / crop_pct)
@@ -266,10 +261,11 @@ def _antialias_then_cut(
   else:
     shorter = min(height, width)
     new_height, new_width = side * height // shorter, side * width // shorter
-    images.check_size(new_height, new_width, max_pixels)
-  resized = resizing.resize_antialiased(image, new_height, new_width)
   top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-  out[:] = _cut(resized, Box(top, left, size, size))
+  rows, columns = range(top, top + size), range(left, left + size)
+  out[:] = resizing.resize_antialiased(
+    image, new_height, new_width, rows, columns
+  )
 
 
 def _centered(

@@ -124,19 +124,29 @@ def samples(
 
   Returns:
     Center crops, uint8[n, 144, 144, 3], and the names of their n classes.
+
+  Raises:
+    UserError: none of these images can be read.
   """
+  count = min(count, len(source))
   out = np.zeros((count, _SAMPLE_SIZE, _SAMPLE_SIZE, 3), np.uint8)
   names: list[str] = []
-  for index in spread(len(source), min(count, len(source))):
+  for index in spread(len(source), count):
 
     def show(data: bytes | np.ndarray) -> None:
       crops.eval_crop(data, out[len(names)], 'deepmind_crop', 1.0, 'center')
 
     try:
       label = unreadable.read(source, index, show)
-    except source_lib.UnreadableError:
+    except source_lib.UnreadableError as error:
+      last = error
       continue
     names.append(source.class_names[label])
+  if not names:
+    raise errors.UserError(
+      f'{source.name}, split {source.split}: none of {count} images can be'
+      f' read, so there are no samples; for example, {last.id}: {last.reason}'
+    )
   return out[: len(names)], names
 
 
@@ -152,8 +162,14 @@ def report_lines(report: Report, class_names: tuple[str, ...]) -> list[str]:
       f'  height, pixels: {_statistics(report.sizes[:, 0])}',
       f'  width, pixels: {_statistics(report.sizes[:, 1])}',
     ]
-  lines.append(f'  unreadable: {len(report.unreadable)}')
-  lines += [f'    {entry.id}: {entry.reason}' for entry in report.unreadable]
+  if not read and report.unreadable:
+    entry = report.unreadable[0]
+    lines.append(
+      f'  unreadable: all {examined}, such as {entry.id}: {entry.reason}'
+    )
+  else:
+    lines.append(f'  unreadable: {len(report.unreadable)}')
+    lines += [f'    {entry.id}: {entry.reason}' for entry in report.unreadable]
   return [errors.printable(line) for line in lines]
 
 

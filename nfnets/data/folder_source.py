@@ -7,17 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from nfnets import errors, files
-from nfnets.data import folders, unreadable
+from nfnets.data import folder_layout, folders, unreadable
 from nfnets.data import source as source_lib
 
 _HELD_OUT_FRACTION = 0.1  # Of each class, if a folder is not divided.
-
-# Names of the folders for each split, best match first; case is ignored.
-_SPLIT_FOLDERS = {
-  'train': ('train', 'training'),
-  'valid': ('val', 'valid', 'validation', 'test'),
-  'test': ('test', 'val', 'valid', 'validation'),
-}
 
 
 class FolderSource:
@@ -81,8 +74,9 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
   """Opens a split of a folder of images.
 
   A divided folder contains `train/CLASS/*` and, for the splits 'valid' and
-  'test', `val/CLASS/*` or `test/CLASS/*`: the one that matches the split's name
-  better, if both exist. The classes are those of `train`.
+  'test', `val/CLASS/*` or `test/CLASS/*` (or another name of a split, see
+  `folder_layout.NAMES`): the one that matches the split's name better, if both
+  exist. The classes are those of `train`.
 
   An undivided folder contains `CLASS/*` (or `train/CLASS/*` and no other
   split). A tenth of each class (rounded, but at least one image if the class
@@ -99,19 +93,25 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
     split: 'train', 'valid', 'test' or 'all'.
 
   Raises:
-    UserError: the folder does not exist or is a URL, it has no classes, or a
-      split has a class that 'train' does not have.
+    UserError: the folder does not exist or is a URL, it does not have two
+      classes or more, it is organized in another way, or a split has a class
+      that 'train' does not have.
   """
   root = os.path.abspath(files.user_path(root, 'dataset'))
   if not os.path.isdir(root):
-    raise errors.UserError(f'{name}: there is no folder {root}')
-  train = None if split == 'all' else _split_folder(root, 'train')
-  if train and _split_folder(root, 'valid'):
-    listing = folders.list_images(_split_folder(root, split) or train)
-    return from_listing(name, split, _classes(train), listing)
-  whole = folders.list_images(train or root)
-  source = from_listing(name, split, _classes(train or root), whole)
-  return source if split == 'all' else _one_level_split(source, split, whole)
+    file = ', but a file: unpack it' if os.path.exists(root) else ''
+    raise errors.UserError(f'{name}: there is no folder {root}{file}')
+  if split == 'all':
+    whole = folders.list_images(root)
+    return from_listing(name, split, folder_layout.classes(whole), whole)
+  train, held_out = folder_layout.divide(root, split)
+  names = folder_layout.training_classes(train, root)
+  if held_out:
+    folder_layout.warn_of_unused(held_out)
+    chosen = train if split == 'train' else held_out
+    return from_listing(name, split, names, chosen)
+  source = from_listing(name, split, names, train)
+  return _one_level_split(source, split, train)
 
 
 def from_listing(
@@ -150,30 +150,6 @@ def from_listing(
     np.array(paths, bytes),
     np.array(labels, np.int32),
   )
-
-
-def _split_folder(root: str, split: str) -> str | None:
-  """Returns the folder that contains a split, if the root is divided."""
-  found = {
-    name.lower(): path for name, path in folders.subfolders(root).items()
-  }
-  for name in _SPLIT_FOLDERS[split]:
-    if name in found and folders.list_images(found[name]).in_classes():
-      return found[name]
-  return None
-
-
-def _classes(root: str) -> tuple[str, ...]:
-  listing = folders.list_images(root)
-  names = listing.class_names()
-  if not names:
-    raise errors.UserError(
-      f'{root}: no classes: images must be in {root}/CLASS/ or below it'
-      f' ({", ".join(folders.IMAGE_ENDINGS)}); {len(listing.paths)} are outside'
-      ' of any class'
-    )
-  folders.warn_of_unused(listing)
-  return names
 
 
 def _one_level_split(

@@ -54,6 +54,20 @@ def read(data: bytes) -> Size | None:
   return None
 
 
+def is_known(data: bytes) -> bool:
+  """Returns whether a file starts like one of the formats of `read`.
+
+  Args:
+    data: the first 16 bytes of the file, or more.
+  """
+  # Sounds and videos are RIFF files too, and many texts start with 'BM'.
+  if data.startswith(b'RIFF'):
+    return data[8:12] == b'WEBP'
+  if data.startswith(b'BM'):
+    return data[6:10] == bytes(4)
+  return data.startswith(tuple(_READERS))
+
+
 def _jpeg(data: bytes) -> Size | None:
   at = 2
   for _ in range(_JPEG_MAX_SEGMENTS):

@@ -14,10 +14,12 @@ The result is RGB as stored in the file, by these rules:
   is read first, so that an image that claims too many pixels is not decoded.
 """
 
+import re
+
 import cv2
 import numpy as np
 
-from nfnets.data import image_size
+from nfnets.data import image_size, png
 
 MAX_PIXELS = 100_000_000
 """The default limit of an image's size, height * width."""
@@ -36,6 +38,13 @@ _REDUCED = {
   8: _AS_STORED | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 _TIFF_MAGIC = (b'II*\0', b'MM\0*')
+_OTHER_FORMATS = {
+  'AVIF or HEIC': re.compile(
+    rb'....ftyp(avi[fs]|hei[cxms]|hev[cxms]|mif1|msf1)', re.DOTALL
+  ),
+  'JPEG 2000': re.compile(rb'\0\0\0\x0cjP  |\xff\x4f\xff\x51'),
+  'JPEG XL': re.compile(rb'\0\0\0\x0cJXL |\xff\x0a'),
+}
 
 
 class DecodeError(ValueError):
@@ -69,34 +78,20 @@ def decode(
   size = image_size.read(data)
   if size is None:
     raise DecodeError(_reason(data))
-  check_size(*size, max_pixels)
+  if size.height * size.width > max_pixels:
+    raise DecodeError(f'{_shown(*size)}, more than max_pixels={max_pixels}')
   try:
     if data[:2] == b'\xff\xd8' or data[:4] in _TIFF_MAGIC:
       image = _imdecode(data, _REDUCED[reduction])
     else:
-      image = _opaque_rgb(_imdecode(data, cv2.IMREAD_UNCHANGED))
+      is_png = data[:8] == png.MAGIC
+      flawless = png.rewrite(data) if is_png else data
+      image = _opaque_rgb(_imdecode(flawless, cv2.IMREAD_UNCHANGED))
   except MemoryError as error:
     raise DecodeError(f'{_shown(*size)} do not fit in memory') from error
   if image is None:
     raise DecodeError(_reason(data))
   return image
-
-
-def check_size(height: int, width: int, max_pixels: int) -> None:
-  """Raises an error if an image, or what it is resized to, is too large.
-
-  Args:
-    height: pixels.
-    width: pixels.
-    max_pixels: limit of height * width.
-
-  Raises:
-    DecodeError: the image is larger than the limit.
-  """
-  if height * width > max_pixels:
-    raise DecodeError(
-      f'{_shown(height, width)}, more than max_pixels={max_pixels}'
-    )
 
 
 def _shown(height: int, width: int) -> str:
@@ -121,7 +116,9 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
   return cv2.imencode('.jpg', image[..., ::-1], options)[1].tobytes()
 
 
-def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+def _imdecode(data: bytes | None, flags: int) -> np.ndarray | None:
+  if data is None:
+    return None
   try:
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
   except cv2.error as error:
@@ -153,9 +150,12 @@ def _reason(data: bytes) -> str:
   if data[:2] == b'\xff\xd8':
     ends = data.rstrip(b'\0').endswith(b'\xff\xd9')
     return 'damaged JPEG' if ends else 'truncated JPEG'
-  if data[:8] == b'\x89PNG\r\n\x1a\n':
+  if data[:8] == png.MAGIC:
     return 'damaged PNG' if b'IEND' in data[-16:] else 'truncated PNG'
   if not data.strip(b'\0'):
     return 'only zero bytes'
+  for name, start in _OTHER_FORMATS.items():
+    if start.match(data):
+      return f'{name}, which cannot be read: convert it to JPEG or PNG'
   # Without the bytes: the file may be a link to one that is secret.
   return 'not an image, or a damaged one'

@@ -269,6 +269,11 @@ def _version_key(version: str) -> list[int]:
 def _not_prepared(name: str, roots: Sequence[pathlib.Path]) -> errors.UserError:
   """Returns an error that lists the searched folders and how to prepare."""
   searched = ' and '.join(str(root / name) for root in roots)
+  if os.path.isdir(name):
+    return errors.UserError(
+      f'data set {name!r} is not prepared: searched {searched}; for a folder of'
+      f' images, write folder:{name}'
+    )
   prepared = {p.name for root in roots for p in root.glob('*') if p.is_dir()}
   guess = errors.hint(name, ['digits', *sorted(prepared)])
   # Not `tfds build`, which needs Apache Beam even if it does not use it.

@@ -27,7 +27,9 @@ def track(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
     import rich.console
     import rich.progress
 
-    console = rich.console.Console(stderr=True)
+    # Warnings beside the bar are printed as they are.
+    plain = {'markup': False, 'emoji': False, 'highlight': False}
+    console = rich.console.Console(stderr=True, **plain)
     yield from rich.progress.track(
       items, what, total, console=console, transient=True
     )

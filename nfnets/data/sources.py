@@ -7,7 +7,10 @@ from nfnets.data import folder_source
 from nfnets.data.source import Source
 
 SPLITS = ('train', 'valid', 'test')
+ALIASES = {'val': 'valid', 'validation': 'valid'}
+"""Other names of splits."""
 FOLDER_PREFIX = 'folder:'
+_STARTS_OF_PATHS = ('/', './', '../', '~')
 
 
 def check_paths(name: str, data_dir: str | os.PathLike | None) -> None:
@@ -39,10 +42,11 @@ def load_source(
       TFDS or as a folder of the original files (see `imagenet.load_folder`); or
       NAME[/CONFIG][:VERSION], another TFDS data set for image classification
       that has been prepared as ArrayRecord or TFRecord.
-    split: 'train', 'valid' or 'test'; for folders also 'all'. If a TFDS data
-      set has only one held-out split, it is both 'valid' and 'test'. ImageNet
-      has the published splits: 'train' is all 1,281,167 training images,
-      'valid' the first 10,000 of them, 'test' the 50,000 validation images.
+    split: 'train', 'valid' (also 'val' or 'validation') or 'test'; for folders
+      also 'all'. If a data set has only one held-out split, it is both 'valid'
+      and 'test'. ImageNet has the published splits: 'train' is all 1,281,167
+      training images, 'valid' the first 10,000 of them, 'test' the 50,000
+      validation images.
     data_dir: the folder of TFDS data sets (by default `$TFDS_DATA_DIR`, then
       `~/tensorflow_datasets`; for the digits, the cache), or of ImageNet. As
       in 'folder:/path', `~` and `$VARIABLES` are expanded.
@@ -53,6 +57,7 @@ def load_source(
   Raises:
     UserError: the data set or the split does not exist, or it is damaged.
   """
+  split = ALIASES.get(split, split)
   if split not in SPLITS and split != 'all':
     raise errors.UserError(
       f'split {split!r} does not exist; choose one of {", ".join(SPLITS)}'
@@ -61,6 +66,11 @@ def load_source(
   if name.startswith(FOLDER_PREFIX):
     return folder_source.load_folder(
       name, name.removeprefix(FOLDER_PREFIX), split
+    )
+  if name.startswith(_STARTS_OF_PATHS):
+    raise errors.UserError(
+      f'{name} is a path, not the name of a data set; for a folder of images,'
+      f' write {FOLDER_PREFIX}{name}'
     )
   # Imports TFDS, which folders do not need.
   from nfnets.data import prepared

@@ -126,7 +126,7 @@ def read_or_neighbor(
       return label, found
     except source_lib.UnreadableError as error:
       found.append(refuse_if_strict(error, policy))
-  raise _too_many(len(found), len(source), policy, found[0])
+  raise too_many(len(found), len(source), policy, found[0])
 
 
 def refuse_if_strict(
@@ -182,12 +182,20 @@ class Ledger:
         self._consequence,
       )
       if count > self._policy.limit(self._num_examples):
-        raise _too_many(count, self._num_examples, self._policy, entry)
+        raise too_many(count, self._num_examples, self._policy, entry)
 
 
-def _too_many(
+def too_many(
   count: int, num_examples: int, policy: Policy, example: Unreadable
 ) -> errors.UserError:
+  """Returns an error about unreadable examples.
+
+  Args:
+    count: the number of unreadable examples.
+    num_examples: the number of examples among which they were found.
+    policy: the policy that does not tolerate them.
+    example: one of them.
+  """
   return errors.UserError(
     f'{count} of {num_examples} images cannot be read, more than'
     f' max_unreadable_share={policy.max_share:g}; for example, {example.id}:'

@@ -13,7 +13,7 @@ import ml_collections
 from nfnets import models
 from nfnets.augment import ops
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, crops, pipeline, sources
+from nfnets.data import batches, crops, pipeline, precheck, sources
 from nfnets.data import source as source_lib
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +33,17 @@ def load_source(
     config.data[f'{use}_split'],
     data_dir=config.data.data_dir or None,
   )
+
+
+def check_readable(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> None:
+  """Checks a sample of a split, before anything slow starts.
+
+  Raises:
+    UserError: too many of its images are unreadable.
+  """
+  precheck.check(source, _reading(config).policy, config.data.max_pixels)
 
 
 def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:

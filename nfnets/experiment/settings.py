@@ -6,7 +6,7 @@ A number without further arguments is from 0 to 10**9 (`kinds.LARGE`).
 from nfnets.data import presets, sources
 from nfnets.experiment import kinds
 
-_SPLITS = (*sources.SPLITS, 'all')
+_SPLITS = (*sources.SPLITS, *sources.ALIASES, 'all')
 
 # The defaults train NFNet-F0 on ImageNet, only cropped and flipped.
 SETTINGS: dict[str, kinds.Setting] = {

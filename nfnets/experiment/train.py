@@ -124,7 +124,7 @@ def _load_sources(
   """Opens the splits to train and to evaluate on.
 
   Raises:
-    UserError: their classes differ.
+    UserError: their classes differ, or too many images are unreadable.
   """
   source = inputs.load_source(config, 'train')
   eval_source = inputs.load_source(config, 'eval')
@@ -135,6 +135,8 @@ def _load_sources(
       f' {eval_source.split} has {eval_source.num_classes}; they differ in'
       f' {", ".join(differ[:5]) or "their order"}'
     )
+  for split in (source, eval_source):
+    inputs.check_readable(config, split)
   return source, eval_source
 
 

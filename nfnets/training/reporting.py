@@ -190,27 +190,28 @@ class _Bar:
     columns = (
       rich.progress.TextColumn('step {task.completed}/{task.total}'),
       rich.progress.BarColumn(),
-      rich.progress.TextColumn('loss {task.fields[loss]:.4f}'),
-      rich.progress.TextColumn('{task.fields[speed]:.0f} images/s'),
+      rich.progress.TextColumn('{task.fields[measured]}'),
       rich.progress.TimeRemainingColumn(),
     )
     self._total_steps = total_steps
     self._progress = rich.progress.Progress(*columns, console=console)
     self._task = self._progress.add_task(
-      '', total=total_steps, completed=start_step, loss=float('nan'), speed=0.0
+      '', total=total_steps, completed=start_step, measured=''
     )
     self._progress.start()
 
   def move(self, step: int, loss: float, speed: float, rate: float) -> None:
     del rate  # rich measures it
-    self._progress.update(self._task, completed=step, loss=loss, speed=speed)
+    measured = f'loss {loss:.4f}' + (f' {speed:.0f} images/s' if speed else '')
+    self._progress.update(self._task, completed=step, measured=measured)
 
   def line(self, step: int, scalars: Mapping[str, float]) -> None:
     if any(name.startswith('eval/') for name in scalars):
       self.message(_text(step, self._total_steps, scalars))
 
   def message(self, text: str) -> None:
-    self._progress.console.print(text, highlight=False, markup=False)
+    # Not wrapped: paths can be copied.
+    self._progress.console.print(text, soft_wrap=True)
 
   def close(self) -> None:
     self._progress.stop()
@@ -244,7 +245,9 @@ class _Lines:
 def _terminal(
   stream: TextIO, total_steps: int, start_step: int
 ) -> _Bar | _Lines:
-  console = rich.console.Console(file=stream)
+  # Names are printed as they are, such as 'photo[copy].jpg' and ':cat:'.
+  plain = {'markup': False, 'emoji': False, 'highlight': False}
+  console = rich.console.Console(file=stream, **plain)
   if console.is_terminal:
     return _Bar(console, total_steps, start_step)
   return _Lines(stream, total_steps)

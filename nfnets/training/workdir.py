@@ -20,6 +20,7 @@ METRICS = 'metrics.jsonl'
 CONFIG = 'config.json'
 TENSORBOARD = 'tensorboard'
 _FOLDERS = (CHECKPOINTS, TENSORBOARD)
+_WILDCARDS = '[*?\\'
 
 
 @contextlib.contextmanager
@@ -36,10 +37,11 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
     Its absolute path.
 
   Raises:
-    UserError: the workdir or something in it cannot be written, or another
-      run uses it.
+    UserError: the workdir or something in it cannot be written, another run
+      uses it, or its path cannot be that of a checkpoint.
   """
   path = pathlib.Path(directory).absolute()
+  _check_path(str(path))
   try:
     path.mkdir(parents=True, exist_ok=True)
     _check_contents(path)
@@ -50,6 +52,25 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
   with lock:
     _lock(lock, path)
     yield path
+
+
+def _check_path(path: str) -> None:
+  """Checks that checkpoints can be written to a path and read from it.
+
+  Raises:
+    UserError: they cannot.
+  """
+  try:
+    path.encode()
+    # Orbax looks for its files with a glob pattern that starts with the path.
+    bad = next((character for character in _WILDCARDS if character in path), '')
+  except UnicodeEncodeError as error:
+    bad = path[error.start : error.end]
+  if bad:
+    raise errors.UserError(
+      f'workdir {path}: Orbax, which writes the checkpoints, cannot use a path'
+      f' with {bad!r}: choose another --workdir'
+    )
 
 
 def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:

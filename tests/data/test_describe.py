@@ -91,3 +91,23 @@ def test_class_line():
   assert describe.class_line(('a', 'b')) == '2 classes: a, b'
   line = describe.class_line(tuple(map(str, range(20))))
   assert line == '20 classes: 0, 1, 2, 3, 4, 5, 6, 7, ...'
+
+
+def test_splits_in_which_nothing_can_be_read(folder):
+  root, paths = folder
+  (root / '0' / 'large.jpg').unlink()
+  for path in paths:
+    path.write_bytes(b'not an image')
+  source = load(root)
+  report = describe.examine(source)
+  reason = 'not an image, or a damaged one'
+  assert describe.report_lines(report, source.class_names) == [
+    'all: 50 examples',
+    f'  unreadable: all 50, such as {report.unreadable[0].id}: {reason}',
+  ]
+  with pytest.raises(errors.UserError) as caught:
+    describe.samples(source, 36)
+  assert str(caught.value).startswith(
+    f'folder:{root}, split all: none of 36 images can be read, so there are no'
+    f' samples; for example, {root}/'
+  )

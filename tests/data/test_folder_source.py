@@ -71,7 +71,7 @@ def test_split_does_not_depend_on_the_folders_path(tmp_path):
 
 
 def test_adding_an_image_moves_few_others(tmp_path):
-  touch(tmp_path, *(f'a/{i:03d}.jpg' for i in range(100)))
+  touch(tmp_path, *(f'a/{i:03d}.jpg' for i in range(100)), 'b/1.jpg')
   before = ids(load(tmp_path, 'test'))
   touch(tmp_path, 'a/new.jpg')
   assert len(before - ids(load(tmp_path, 'test'))) <= 1
@@ -111,6 +111,11 @@ def test_class_may_be_missing_from_val(tmp_path):
 def test_missing_folder_or_classes_are_errors(tmp_path):
   with pytest.raises(errors.UserError, match='there is no folder .*nope'):
     load(tmp_path / 'nope')
+  (tmp_path / 'pictures.zip').touch()
+  with pytest.raises(
+    errors.UserError, match='pictures.zip, but a file: unpack'
+  ):
+    load(tmp_path / 'pictures.zip')
   touch(tmp_path, '1.jpg', '2.jpg', 'a/readme.txt')
   with pytest.raises(errors.UserError, match='no classes: .* 2 are outside'):
     load(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 
 from nfnets import errors
 from nfnets.data import cache, folders
+from tests.data import pictures
 
 
 def touch(root, *paths):
@@ -132,17 +133,61 @@ def test_missing_folder_is_an_error(tmp_path):
     folders.list_images(tmp_path / 'nope')
 
 
-def test_folders_without_images_are_reported(tmp_path, caplog):
-  touch(tmp_path, 'a/1.jpg', 'photos/1.heic', '.hidden/x')
-  folders.warn_of_unused(folders.list_images(tmp_path))
-  assert f'{tmp_path}/photos: not a class' in caplog.text
-  assert len(caplog.records) == 1
+@pytest.mark.parametrize(
+  'name', ['a.jfif', 'a.JPE', 'a.pjpeg', 'a.apng', 'a.dib', 'a.b.Jpg', '-.tif']
+)
+def test_endings_of_formats_that_are_read(tmp_path, name):
+  touch(tmp_path, name)
+  assert listed(tmp_path) == [name]
 
 
-def test_names_of_reported_folders_are_escaped(tmp_path, caplog):
-  touch(tmp_path, 'a/1.jpg', '\x1b[2J\n/1.heic')
-  folders.warn_of_unused(folders.list_images(tmp_path))
-  assert f'{tmp_path}/\\x1b[2J\\n: not a class' in caplog.text
+def left_out(root):
+  listing = folders.list_images(root)
+  return [line.split('; ')[0] for line in folders.unread_pictures(listing)]
+
+
+def test_pictures_that_are_left_out_are_counted_by_ending(tmp_path):
+  touch(tmp_path, *(f'a/{i}.heic' for i in range(3)), '0.HEIC', 'x/y.jp2')
+  touch(tmp_path, 'a/1.jpg', 'a/notes.txt', 'labels.csv', 'Makefile')
+  expected = [
+    '.heic files are left out: 4, such as 0.HEIC',
+    '.jp2 files are left out: 1, such as x/y.jp2',
+  ]
+  assert left_out(tmp_path) == expected
+  age(tmp_path)
+  folders.list_images(tmp_path)
+  assert left_out(tmp_path) == expected  # From the cache.
+
+
+@pytest.mark.parametrize(
+  'name, kind',
+  [
+    ('a/photo', 'images without an ending'),
+    ('a/photo.jpg_large', '.jpg_large files'),
+    ('a/photo.jpg~', '.jpg~ files'),
+  ],
+)
+def test_images_by_their_content_are_left_out_loudly(tmp_path, name, kind):
+  touch(tmp_path, name)
+  assert not left_out(tmp_path)
+  (tmp_path / name).write_bytes(pictures.encode(pictures.photograph()))
+  assert left_out(tmp_path) == [f'{kind} are left out: 1, such as {name}']
+
+
+def test_left_out_files_that_cannot_be_opened(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  (tmp_path / 'broken').symlink_to(tmp_path / 'nowhere')
+  assert not left_out(tmp_path)
+
+
+def test_find_images_warns_once_of_what_it_leaves_out(tmp_path, caplog):
+  touch(tmp_path, '1.jpg', '2.heic', '3.heic')
+  assert len(found(tmp_path)) == len(found(tmp_path)) == 1
+  (record,) = caplog.records
+  assert record.message == (
+    f'{tmp_path}: .heic files are left out: 2, such as 2.heic; convert them to'
+    ' JPEG or PNG'
+  )
 
 
 def found(*paths):
@@ -192,6 +237,9 @@ def test_find_images_needs_existing_paths_with_images(tmp_path):
     found(tmp_path / 'nope.jpg')
   touch(tmp_path, 'notes.txt', '.hidden.jpg')
   with pytest.raises(errors.UserError, match='no image in this folder .*webp'):
+    found(tmp_path)
+  touch(tmp_path, 'b.heic')
+  with pytest.raises(errors.UserError, match='; .heic files are left out: 1, '):
     found(tmp_path)
   (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
   with pytest.raises(errors.UserError, match='loop: cannot be read: Too many'):

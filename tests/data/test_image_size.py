@@ -153,9 +153,13 @@ def test_no_size(data):
 
 
 def test_other_formats_of_opencv_are_not_images():
-  for kind in ('PPM', 'JPEG2000', 'AVIF'):
+  for kind, reason in (
+    ('PPM', 'not an image'),
+    ('JPEG2000', 'JPEG 2000, which cannot be read: convert it to JPEG or PNG'),
+    ('AVIF', 'AVIF or HEIC, which cannot be read: convert it to JPEG or PNG'),
+  ):
     data = _encode(kind, size=(64, 64))
-    with pytest.raises(images.DecodeError, match='not an image'):
+    with pytest.raises(images.DecodeError, match=reason):
       images.decode(data)
 
 
@@ -172,6 +176,19 @@ def test_long_headers_take_no_time(data):
   start = time.process_time()
   assert image_size.read(data) is None
   assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize('kind', _FILES)
+def test_known_formats(kind):
+  assert image_size.is_known(_FILES[kind][:16])
+
+
+@pytest.mark.parametrize(
+  'data',
+  [b'', b'BMW and Mercedes', b'RIFF\0\0\0\0WAVEfmt ', b'P6 3 3 255', b'id'],
+)
+def test_unknown_formats(data):
+  assert not image_size.is_known(data)
 
 
 def test_size_is_a_pair():

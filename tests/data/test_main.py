@@ -29,11 +29,23 @@ def test_describes_a_folder_and_writes_samples(tmp_path):
   assert cv2.imread(str(tmp_path / 'x.png')).shape[0] > 500
 
 
+def test_a_data_set_in_which_nothing_can_be_read(tmp_path):
+  for path in pictures.write_class_folders(tmp_path / 'images', range(40)):
+    path.write_bytes(b'')
+  result = run(f'folder:{tmp_path}/images', '--grid', tmp_path / 'x.png')
+  assert result.returncode == 1
+  assert result.stderr.count('\n') == 1
+  assert 'split train: none of 30 images can be read' in result.stderr
+  assert result.stdout.count('empty file') == 2
+  assert not (tmp_path / 'x.png').exists()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'status', 'shown'),
   [
     (['nope'], 1, "error: data set 'nope' is not prepared"),
     (['folder:/nope'], 1, 'there is no folder /nope'),
+    (['/tmp'], 1, 'write folder:/tmp'),
     (['digits', '--limit', '0'], 2, '0 is not at least 1'),
     ([], 2, 'dataset'),
   ],

@@ -1,3 +1,7 @@
+import sys
+
+import pytest
+
 from nfnets.data import progress
 
 
@@ -21,3 +25,14 @@ def test_terminal_shows_a_bar(capsys, monkeypatch):
   )
   assert list(progress.track('abc', 3, 'counting', 'items')) == [*'abc']
   assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['photo[copy].jpg', ':cat:', '[red]x[/]'])
+def test_names_are_printed_beside_a_bar_as_they_are(capsys, monkeypatch, name):
+  monkeypatch.setattr(
+    progress.sys.stderr, 'isatty', lambda: True, raising=False
+  )
+  monkeypatch.setenv('TERM', 'xterm')
+  for _ in progress.track('a', 1, 'counting', 'items'):
+    print(name, end='', file=sys.stderr, flush=True)
+  assert name in capsys.readouterr().err

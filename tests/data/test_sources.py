@@ -24,3 +24,36 @@ def test_folders_do_not_need_tfds(tmp_path, monkeypatch):
 def test_other_names_are_tfds_data_sets():
   source = sources.load_source('digits', 'train')
   assert (source.name, source.split, len(source)) == ('digits', 'train', 1437)
+
+
+@pytest.mark.parametrize('split', ['val', 'valid', 'validation', 'test'])
+def test_held_out_splits_have_several_names(split):
+  assert len(sources.load_source('digits', split)) == 360
+
+
+@pytest.mark.parametrize(
+  'spelling', ['{}', '{}/', './images', 'images', '~/images']
+)
+def test_a_folder_without_its_prefix(tmp_path, monkeypatch, spelling):
+  (tmp_path / 'images').mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  name = spelling.format(tmp_path / 'images')
+  with pytest.raises(errors.UserError) as caught:
+    sources.load_source(name, 'train')
+  message = str(caught.value)
+  assert f'for a folder of images, write folder:{name}' in message
+  assert 'pip install' not in message
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+  with pytest.raises(errors.UserError, match=f'folder:{tmp_path}/nope'):
+    sources.load_source(f'{tmp_path}/nope', 'train')
+
+
+def test_a_prepared_data_set_may_have_the_name_of_a_folder(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'digits').mkdir()
+  monkeypatch.chdir(tmp_path)
+  assert len(sources.load_source('digits', 'train')) == 1437

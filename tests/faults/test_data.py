@@ -58,6 +58,71 @@ def test_too_many_damaged_pictures(folder):
   runs.assert_one_line(train(folder), 'max_unreadable_share=0.05')
 
 
+@pytest.mark.slow
+def test_too_many_damaged_held_out_pictures(folder):
+  for path in sorted((folder / 'test').rglob('*.png'))[::4]:
+    path.write_bytes(b'')
+  end = train(folder)
+  runs.assert_one_line(end, '25 of 100 images', 'max_unreadable_share=0.05')
+  assert not (folder / 'run').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'paths, expected',
+  [
+    (['p/p/cat', 'p/p/dog'], '/p/p contains 2 folders of images (cat, dog)'),
+    (['p/cat'], "/p: only one class, 'cat'"),
+    (['train/cat', 'train/dog', 'val'], '/val: its images, such as 0.png'),
+    (['train', 'val'], 'no classes, only splits (train, val)'),
+  ],
+)
+def test_folders_that_are_not_what_they_seem(tmp_path, paths, expected):
+  for path in paths:
+    (tmp_path / path).mkdir(parents=True)
+    for number in range(5):
+      data = pictures.encode(pictures.digit(number)[0], '.png')
+      (tmp_path / path / f'{number}.png').write_bytes(data)
+  given = tmp_path / 'p' if (tmp_path / 'p').exists() else tmp_path
+  for command in (
+    ('nfnets.data', f'folder:{given}'),
+    (*runs.TRAIN, f'--config.dataset=folder:{given}', f'--workdir={given}/run'),
+  ):
+    runs.assert_one_line(runs.run(*command), expected)
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1:strict', 'utf-8'])
+def test_names_of_all_kinds_in_any_output(tmp_path, encoding):
+  root = tmp_path / 'p[copy]:cat:'
+  for label in (
+    b'[red]dog',
+    'k\u00e4tze'.encode(),
+    '\u732b'.encode(),
+    b'c\xff',
+  ):
+    (root / os.fsdecode(label)).mkdir(parents=True)
+    for name in ('photo[copy].jpg', 'img:cat:.jpg', os.fsdecode(b'\xfe.jpg')):
+      (root / os.fsdecode(label) / name).write_bytes(b'damaged')
+    good = pictures.encode(pictures.digit(0)[0])
+    for number in range(20):
+      (root / os.fsdecode(label) / f'{number}.jpg').write_bytes(good)
+  end = runs.run(
+    'nfnets.data',
+    f'folder:{root}',
+    cwd=tmp_path,
+    encoding=encoding.partition(':')[0],
+    env={'PYTHONIOENCODING': encoding, 'PYTHONPATH': str(runs.ROOT)},
+  )
+  assert (end.status, end.err) == (0, ''), end
+  for text in (
+    '4 classes: [red]dog, c\\udcff, k',
+    '[red]dog/photo[copy].jpg: not an image',
+    '[red]dog/img:cat:.jpg: not an image',
+    'c\\udcff/\\udcfe.jpg: not an image',
+  ):
+    assert text in end.out
+
+
 def test_every_kind_of_picture_is_read(tmp_path):
   photo = pictures.photograph()
   image = pil_image.fromarray(photo)

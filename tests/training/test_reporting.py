@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import sys
 import time
 
 import pytest
@@ -223,6 +224,52 @@ def test_a_full_disk_at_the_start_keeps_the_old_metrics(small_disk, caplog):
   reporter.close()
   assert (small_disk / 'metrics.jsonl').read_text() == old
   assert len(caplog.records) == 2
+
+
+@pytest.fixture
+def stream(monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  monkeypatch.setenv('COLUMNS', '100')
+  return Terminal()
+
+
+def test_a_bar_shows_no_measurement_before_the_first_step(tmp_path, stream):
+  reporter = make(tmp_path, stream)
+  reporter.message('compiling')
+  text = stream.getvalue()
+  assert 'step 0/100' in text
+  assert not any(word in text for word in ('nan', 'loss', 'images/s'))
+  reporter.progress(1, 2.5)
+  reporter.close()
+  assert 'loss 2.5000' in stream.getvalue()
+  assert 'images/s' not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'photo[copy].jpg',
+    'img:cat:.jpg',
+    '/0x1f "x" 1.5',
+    '/long/' + 50 * 'path' + '/:smile:[/]',
+  ],
+)
+def test_a_bar_prints_messages_as_they_are(tmp_path, stream, name):
+  reporter = make(tmp_path, stream)
+  reporter.message(f'checkpoint: {name}')
+  reporter.close()
+  assert f'checkpoint: {name}\n' in stream.getvalue()
+
+
+@pytest.mark.parametrize('name', ['photo[copy].jpg: :cat:', '[red]x[/]'])
+def test_warnings_beside_a_bar_are_printed_as_they_are(tmp_path, stream, name):
+  reporter = make(tmp_path, stream)
+  sys.stderr.write(f'{name}: a warning\n')
+  sys.stderr.write(f'{name}: half a line')
+  sys.stderr.flush()
+  reporter.close()
+  for text in ('a warning', 'half a line'):
+    assert f'{name}: {text}\n' in stream.getvalue()
 
 
 @pytest.mark.parametrize(

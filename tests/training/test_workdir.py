@@ -139,3 +139,21 @@ def test_a_full_disk(tmp_path):
         pass
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize('bad', ['[', '*', '?', '\\', '\udcff'])
+@pytest.mark.parametrize('name', ['run{}1]', 'a{}b/run'])
+def test_paths_that_checkpoints_cannot_have(tmp_path, name, bad):
+  with pytest.raises(errors.UserError) as caught:
+    with workdir.claim(tmp_path / name.format(bad)):
+      pass
+  message = str(caught.value)
+  assert 'cannot use a path with' in message and '--workdir' in message
+  assert message.isprintable()
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['run:cat:', 'a b', '50%', '\u732b', 'x]{}#$'])
+def test_unusual_paths(tmp_path, name):
+  with workdir.claim(tmp_path / name) as path:
+    assert path.is_dir()
