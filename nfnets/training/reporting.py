@@ -16,7 +16,8 @@ from nfnets.training import devices, event_file, metrics_file, speed
 from nfnets.training import workdir as workdir_lib
 
 _log = logging.getLogger(__name__)
-_LONG = 86400  # seconds; longer runs print `shorter`
+_SHORT = 10  # seconds; shorter runs print no estimate
+_LONG = 86400  # seconds; longer runs print `shorter` too
 
 
 class Reporter:
@@ -87,13 +88,16 @@ class Reporter:
       )
       if rate and not self._estimated:
         self._estimated = True
-        self.message(self._estimate(step, rate))
+        self._estimate(self._total_steps - step, rate)
 
-  def _estimate(self, step: int, rate: float) -> str:
-    """Says how long the rest of the run will take, from its first steps."""
-    left = self._total_steps - step
-    text = f'about {_duration(left / rate)} left for {left:,} steps'
-    return f'{text}; {self._shorter}' if left / rate > _LONG else text
+  def _estimate(self, steps: int, rate: float) -> None:
+    """Prints how long the rest of the run will take, unless it is an instant."""
+    seconds = steps / rate
+    text = f'about {_duration(seconds)} left for {steps:,} steps'
+    if seconds > _LONG:
+      self.message(f'{text}; {self._shorter}')
+    elif seconds > _SHORT:
+      self.message(text)
 
   def speed(self) -> dict[str, float]:
     """Returns {'images_per_second': ...} since the last call, without pauses.

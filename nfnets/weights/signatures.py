@@ -42,7 +42,7 @@ _SIGNATURES = (
     _SAVE_FILE,
   ),
   _starts(
-    rb'version https://git-lfs',
+    rb'version \w+://git-lfs',
     'a Git LFS pointer: the weights were not downloaded',
     'run git lfs pull',
   ),
