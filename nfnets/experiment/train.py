@@ -53,11 +53,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
     stack.enter_context(_explained(config, checkpointer))
     create, start, metrics = _start_state(steps, checkpointer)
-    opening.announce(opening.describe_data(config, source, eval_source, length))
-    opening.announce(opening.describe_network(steps))
-    opening.announce(opening.COMPILING)
-    memory = fitting.check_training(steps, len(eval_source))
-    opening.announce(f'memory     {memory}')
+    _check_memory(steps, source, eval_source, length)
     resume.save_settings(config, workdir)
     if start:
       opening.announce(f'resuming from step {start}')
@@ -84,6 +80,22 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     )
     reporter.message(_ending(outcome, workdir))
   return outcome.exit_status
+
+
+def _check_memory(
+  steps: steps_lib.Steps,
+  source: source_lib.Source,
+  eval_source: source_lib.Source,
+  length: build.Lengths,
+) -> None:
+  """Prints what will run, compiles it and checks that it fits in memory."""
+  opening.announce(
+    opening.describe_data(steps.config, source, eval_source, length)
+  )
+  opening.announce(opening.describe_network(steps))
+  opening.announce(opening.COMPILING)
+  memory = fitting.check_training(steps, len(eval_source))
+  opening.announce(f'memory     {memory}')
 
 
 def _checkpointer(

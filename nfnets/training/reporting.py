@@ -91,7 +91,7 @@ class Reporter:
         self._estimate(self._total_steps - step, rate)
 
   def _estimate(self, steps: int, rate: float) -> None:
-    """Prints how long the rest of the run will take, unless it is an instant."""
+    """Prints how long the rest of the run will take, if it takes long."""
     seconds = steps / rate
     text = f'about {_duration(seconds)} left for {steps:,} steps'
     if seconds > _LONG:
