@@ -124,21 +124,24 @@ def warn_of_unused(listing: folders.Listing) -> None:
   folders.warn_of_unread(listing)
 
 
-def training_classes(listing: folders.Listing, root: str) -> tuple[str, ...]:
+def training_classes(
+  listing: folders.Listing, root: str, one_is_enough: bool
+) -> tuple[str, ...]:
   """Returns the names of the classes to train on.
 
   Args:
     listing: the training images, or those of the whole folder.
     root: the folder that the user gave.
+    one_is_enough: whether a single class is allowed, as in an evaluation.
 
   Raises:
-    UserError: there are fewer than two, or the folders are not classes.
+    UserError: there is none or only one, or the folders are not classes.
   """
   names = classes(listing)
   if len(names) == 1:
     _check_nesting(listing, root)
   _check_splits(listing, names)
-  if len(names) == 1:
+  if len(names) == 1 and not one_is_enough:
     raise errors.UserError(
       f'{listing.root}: only one class, {names[0]!r}; a classifier needs two:'
       f' put the images of each into {listing.root}/CLASS/ (to evaluate on one'

@@ -105,7 +105,9 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
     whole = folders.list_images(root)
     return from_listing(name, split, folder_layout.classes(whole), whole)
   train, held_out = folder_layout.divide(root, split)
-  names = folder_layout.training_classes(train, root)
+  names = folder_layout.training_classes(
+    train, root, one_is_enough=bool(held_out) and split != 'train'
+  )
   if held_out:
     folder_layout.warn_of_unused(held_out)
     chosen = train if split == 'train' else held_out

@@ -63,7 +63,6 @@ def test_one_folder_level_too_many_in_a_split(tmp_path):
     (['cat'], 'cat', 'ROOT'),
     (['cat', 'cat/young'], 'cat', 'ROOT'),
     (['a/b/cat'], 'a', 'ROOT'),
-    (['train/cat', 'val/cat'], 'cat', 'ROOT/train'),
   ],
 )
 def test_one_class_alone(tmp_path, split, names, only, at):
@@ -73,6 +72,13 @@ def test_one_class_alone(tmp_path, split, names, only, at):
     f'{at}: only one class, {only!r}; a classifier needs'
   )
   assert f'{at}/CLASS/' in message
+
+
+def test_one_class_alone_can_be_evaluated_but_not_trained_on(tmp_path):
+  touch(tmp_path, *spread('train/cat', 'val/cat'))
+  message = refused(tmp_path, 'train')
+  assert message.startswith("ROOT/train: only one class, 'cat'; a classifier")
+  assert load(tmp_path, 'valid').class_names == ('cat',)
 
 
 def test_one_class_alone_can_be_evaluated(tmp_path):

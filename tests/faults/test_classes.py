@@ -85,7 +85,7 @@ def numbers(text):
 @pytest.fixture(scope='module', name='trained')
 def trained_on_pets(tmp_path_factory):
   folder = tmp_path_factory.mktemp('trained')
-  write(folder / 'pets', cat=0, dog=1)
+  write(folder / 'pets', cat=0, dog=1, fox=2)
   end = runs.succeed(experiment(folder / 'pets', folder / 'run'))
   (folder / 'out').write_text(end.out)
   source, target = str(folder / 'run'), str(folder / 'net')
@@ -111,7 +111,7 @@ def pets(trained, tmp_path):
     (merge, ('removed classes: dog)',)),
     (
       lambda p: next((p / 'train' / 'cat').iterdir()).unlink(),
-      ('training images: 24 -> 23',),
+      ('training images: 36 -> 35',),
     ),
   ],
 )
@@ -140,7 +140,7 @@ def test_a_moved_folder_resumes(trained, pets):
 
 
 @pytest.mark.slow
-def test_the_end_of_a_run_of_two_classes(trained):
+def test_the_end_of_a_run_of_three_classes(trained):
   rows = [
     json.loads(line)
     for line in (trained / 'run' / 'metrics.jsonl').read_text().splitlines()
@@ -161,14 +161,18 @@ def test_converted_without_the_folder(trained, pets, tmp_path):
   )
   assert runs.succeed(end).err == ''
   loaded = weights.load_model(tmp_path / 'net')
-  assert loaded.class_names == ('cat', 'dog')
-  assert loaded.images == {'train': 24, 'eval': 12}
+  assert loaded.class_names == ('cat', 'dog', 'fox')
+  assert loaded.images == {'train': 36, 'eval': 18}
   picture = next((trained / 'pets' / 'val' / 'dog').iterdir())
   end = runs.run(
     'nfnets.predict', f'--weights={tmp_path}/net', '--csv', str(picture)
   )
   rows = [row.split(',') for row in runs.succeed(end).out.splitlines()[1:]]
-  assert {(row[2], row[3]) for row in rows} == {('0', 'cat'), ('1', 'dog')}
+  assert {(row[2], row[3]) for row in rows} == {
+    ('0', 'cat'),
+    ('1', 'dog'),
+    ('2', 'fox'),
+  }
 
 
 @pytest.mark.slow
@@ -185,15 +189,15 @@ def test_evaluated_by_name(trained, pets, tmp_path, how):
   end = evaluate(tmp_path / 'more')
   runs.assert_one_line(end, f'folder:{tmp_path}/more', "class 'ant'")
   whole = accuracy(evaluate(pets))
-  assert 'top-5' not in whole and whole.endswith(' on 12 images')
+  assert 'top-5' not in whole and whole.endswith(' on 18 images')
   # Each class alone, under its own number.
   parts = []
-  for name, digit in (('cat', 0), ('dog', 1)):
+  for name, digit in (('cat', 0), ('dog', 1), ('fox', 2)):
     write(tmp_path / name, **{name: digit})
     parts.append(accuracy(evaluate(tmp_path / name)))
   right, losses = zip(*map(numbers, parts), strict=True)
-  assert sum(right) / 2 == pytest.approx(numbers(whole)[0], abs=0.02)
-  assert sum(losses) / 2 == pytest.approx(numbers(whole)[1], abs=2e-4)
+  assert sum(right) / 3 == pytest.approx(numbers(whole)[0], abs=0.02)
+  assert sum(losses) / 3 == pytest.approx(numbers(whole)[1], abs=2e-4)
 
 
 @pytest.mark.slow
@@ -202,10 +206,10 @@ def test_weights_without_names_are_compared_by_number(trained, pets, tmp_path):
   runs.succeed(runs.run('nfnets.convert', source, target, '--to=deepmind'))
   given = ('--mode=eval', f'--weights={target}')
   end = experiment(pets, tmp_path / 'run', *given)
-  assert ' on 12 images' in accuracy(end)
+  assert ' on 18 images' in accuracy(end)
   assert f'{target} has no class names: classes are compared by number' in (
     end.err
   )
   remove(pets, 'dog')
   end = experiment(pets, tmp_path / 'run', *given)
-  runs.assert_one_line(end, target, '1 classes', 'has 2')
+  runs.assert_one_line(end, target, '2 classes', 'has 3')
