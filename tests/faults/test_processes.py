@@ -1,7 +1,6 @@
 """Faults of runs that consist of several processes."""
 
 import signal
-import time
 
 import pytest
 
@@ -40,11 +39,11 @@ def test_one_of_two_dies_or_hangs(tmp_path, victim, number):
   processes = runs.start_several(tmp_path, (more,), (more,))
   checkpoint = tmp_path / 'checkpoints' / '4'
   runs.wait_for(checkpoint.exists, processes[0])
-  begun = time.monotonic()
   processes[victim].send_signal(number)
   end = runs.finish(processes[1 - victim], timeout=120)
-  assert time.monotonic() - begun < 60
-  if victim == 0:  # JAX may abort before the collective fails.
+  # JAX may abort before the collective fails, if process 0 is lost or its
+  # heartbeat tells that the other one hangs.
+  if victim == 0 or number == signal.SIGSTOP:
     assert end.status in (1, -signal.SIGABRT), end
   else:
     runs.assert_one_line(end, 'process 1 was lost', 'rerun the command')

@@ -10,10 +10,11 @@ import pytest
 
 
 @contextlib.contextmanager
-def small(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Mounts a file system of 1 MB; skips the test if that is not allowed."""
+def small(folder: pathlib.Path, megabytes: int = 1) -> Iterator[pathlib.Path]:
+  """Mounts a file system of this size; skips the test if that is not allowed."""
   folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', str(folder)]
+  size = f'size={megabytes}m'
+  mount = ['mount', '-t', 'tmpfs', '-o', size, 'none', str(folder)]
   try:
     subprocess.run(mount, check=True, capture_output=True)
   except (OSError, subprocess.CalledProcessError):
