@@ -11,7 +11,7 @@ import pytest
 
 @contextlib.contextmanager
 def small(folder: pathlib.Path, megabytes: int = 1) -> Iterator[pathlib.Path]:
-  """Mounts a file system of this size; skips the test if that is not allowed."""
+  """Mounts a small file system; skips the test if that is not allowed."""
   folder.mkdir()
   size = f'size={megabytes}m'
   mount = ['mount', '-t', 'tmpfs', '-o', size, 'none', str(folder)]
