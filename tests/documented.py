@@ -79,6 +79,9 @@ NOT_RUN = {
   './run.sh': 'installs packages; test_run_sh.py runs it with stand-ins',
   './run.sh setup': 'installs packages; test_run_sh.py runs it',
   './run.sh test': 'runs this suite',
+  'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
+  ' --config=experiments/nfnet_f0.py --mode=compile --topology=h100'
+  ' --config.train.batch_size=1120': 'needs jax[cuda12]',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',

@@ -32,6 +32,7 @@ def findings(name, count, folder):
   inputs = {
     label: {**seeds[0], **tree} for label, tree in campaign.corpus(name).items()
   }
+  inputs |= {f'intact {key}': tree for key, tree in enumerate(seeds)}
   inputs |= {
     key: worker.make_input(reader, seeds, f'test {key}') for key in range(count)
   }
