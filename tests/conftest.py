@@ -1,7 +1,10 @@
 """Strict settings for all tests, set before JAX starts."""
 
 import os
+import signal
 
+# Under nohup it is ignored, and the tests of SIGHUP would fail.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
