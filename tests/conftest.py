@@ -3,8 +3,6 @@
 import os
 import signal
 
-# Under nohup it is ignored, and the tests of SIGHUP would fail.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
@@ -15,3 +13,5 @@ from nfnets.runtime import compilation
 compilation.collect_garbage_rarely()
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Under nohup it is ignored, and the tests of SIGHUP would fail.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
