@@ -6,10 +6,8 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,7 +15,6 @@ from nfnets import convert
 from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
 from nfnets.runtime import compilation
-from nfnets.training import manifest
 from tests.experiment import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -49,15 +46,6 @@ def finish(*arguments):
   process = start(*arguments)
   out, err = process.communicate(timeout=300)
   return process.returncode, out, err
-
-
-def state_at_the_end(workdir):
-  """Digests of every array: parameters, momentum, averages, step."""
-  path = workdir / 'checkpoints' / '12' / 'manifest' / 'metadata'
-  leaves = manifest.parse(path.read_bytes())['leaves']
-  for root in ('params/', 'ema_params/', 'opt_state/', 'step'):
-    assert any(name.startswith(root) for name in leaves)
-  return leaves
 
 
 def metrics(workdir):
@@ -230,42 +218,3 @@ def test_the_default_workdir_contains_the_variant(monkeypatch):
     assert entry.main() == 0
   names = ['nf_regnet_b3', 'nf_regnet_b0', 'nfnet_f0']
   assert seen == [pathlib.Path('runs', name) for name in names]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('delay', [0.0, 0.05, 0.2])
-def test_a_killed_run_resumes_bit_for_bit(trained, tmp_path, delay):
-  """kill -9 comes `delay` seconds after the first checkpoint appears."""
-  process = start(*TINY, f'--workdir={tmp_path}')
-  while process.poll() is None and not any(
-    (tmp_path / 'checkpoints').glob('4*')
-  ):
-    time.sleep(0.01)
-  time.sleep(delay)
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  status, _, err = finish(*TINY, f'--workdir={tmp_path}')
-  assert status == 0, err
-  assert state_at_the_end(tmp_path) == state_at_the_end(trained[0])
-  for name in ('train/loss', 'eval/top1', 'eval/ema_top1'):
-    pairs = [
-      {row['step']: row[name] for row in metrics(w) if name in row}
-      for w in (trained[0], tmp_path)
-    ]
-    assert pairs[0] == pairs[1]
-
-
-@pytest.mark.slow
-def test_sigterm_saves_a_checkpoint_and_the_run_resumes(trained, tmp_path):
-  process = start(*TINY, f'--workdir={tmp_path}')
-  while process.poll() is None and not (tmp_path / 'metrics.jsonl').exists():
-    time.sleep(0.01)
-  time.sleep(1)
-  process.send_signal(signal.SIGTERM)
-  out, err = process.communicate()
-  # Before the first step there is nothing to save, and the signal ends it.
-  assert process.returncode in (0, 143, -signal.SIGTERM), err
-  assert 'Traceback' not in err
-  status, _, err = finish(*TINY, f'--workdir={tmp_path}')
-  assert status == 0, err
-  assert state_at_the_end(tmp_path) == state_at_the_end(trained[0])

@@ -11,10 +11,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-  'number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+  'moment, number',
+  [
+    ('step:{}:6', signal.SIGTERM),
+    ('step:{}:6', signal.SIGINT),
+    ('step:{}:6', signal.SIGHUP),
+    ('eval:{}', signal.SIGTERM),
+    ('save:{}:8', signal.SIGTERM),
+  ],
 )
-@pytest.mark.parametrize('moment', ['step:{}:6', 'eval:{}', 'save:{}:8'])
-def test_a_signal(whole, tmp_path, number, moment):
+def test_a_signal(whole, tmp_path, moment, number):
   fault = f'signal-{moment.format(int(number))}'
   end = runs.broken(fault, *runs.OPTIONS, f'--workdir={tmp_path}')
   assert end.status == 128 + number, end

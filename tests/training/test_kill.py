@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from nfnets.training import checkpoint
-from tests.training import disks, tiny, tiny_run
+from tests.training import tiny, tiny_run
 
 # As in conftest, since the order of sums depends on the number of devices.
 ENVIRONMENT = {**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
@@ -102,65 +102,6 @@ def test_killed_at_random_moments_equals_not_killed(tmp_path):
   assert steps_of_lines(workdir) == steps_of_lines(tmp_path / 'whole')
 
 
-@pytest.mark.slow
-def test_a_closed_pipe_does_not_end_training(tmp_path):
-  process = start(tmp_path, '--steps=100')
-  assert process.stdout.readline().startswith('step 2/100: ')
-  process.stdout.close()  # as in `... | head -1`
-  assert process.wait(300) == 0
-  newest = checkpoint.read_weights(tmp_path / 'checkpoints')
-  assert newest.step == 100
-  assert steps_of_lines(tmp_path)[-1] == 100
-
-
-@pytest.mark.slow
-def test_full_disks_under_all_reports_do_not_end_training(tmp_path):
-  workdir = tmp_path / 'run'
-  workdir.mkdir()
-  with disks.small(tmp_path / 'disk') as disk:
-    (disk / 'tensorboard').mkdir()
-    for name in ('metrics.jsonl', 'log'):
-      (disk / name).touch()
-    for name in ('metrics.jsonl', 'tensorboard'):
-      (workdir / name).symlink_to(disk / name)
-    disks.fill(disk)
-    command = [sys.executable, '-m', 'tests.training.tiny_run', str(workdir)]
-    with open(disk / 'log', 'w') as log:
-      run = subprocess.run(
-        [*command, '--steps=40'],
-        env=ENVIRONMENT,
-        stdout=log,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=300,
-      )
-  # 1 because output was lost.
-  assert run.returncode == 1
-  assert run.stderr.count('the run continues without it') == 2
-  assert run.stderr.count('No space left on device') == 3, run.stderr
-  assert checkpoint.read_weights(workdir / 'checkpoints').step == 40
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  'number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-)
-def test_a_signal_to_the_program(tmp_path, number):
-  workdir = tmp_path / 'run'
-  process = start(workdir, '--steps=100', '--batch_seconds=0.1')
-  while not (workdir / 'checkpoints' / '4').exists():
-    assert process.poll() is None, process.stdout.read()
-    time.sleep(0.05)
-  process.send_signal(number)
-  process.send_signal(number)
-  status, output = finish(process)
-  assert status == 128 + number, output
-  assert 'Traceback' not in output
-  stopped = int(output.split('ended at ')[1])
-  newest = checkpoint.read_weights(workdir / 'checkpoints')
-  assert newest.step == stopped
-
-
 def start_two(workdir, *options):
   """Starts two processes of one run, each with its own options."""
   port = str(random.randrange(20_000, 60_000))
@@ -202,33 +143,3 @@ def test_two_processes_equal_one_with_two_devices(tmp_path, number):
   tiny.assert_trees_close(two.state.params, one.state.params, 1e-5)
   assert two.metrics['eval/count'] == one.metrics['eval/count'] == 32
   assert steps_of_lines(tmp_path / 'two') == steps_of_lines(tmp_path / 'one')
-
-
-@pytest.mark.slow
-def test_two_processes_with_different_configs_do_not_start(tmp_path):
-  ends = finish_all(start_two(tmp_path, ['--config=a'], ['--config=b']))
-  for status, output in ends:
-    assert status == 1, output
-    assert 'error: the config of process [1] differs' in output
-    assert 'Traceback' not in output
-  assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('victim', [0, 1])
-def test_the_other_process_exits_when_one_dies(tmp_path, victim):
-  own = ['--steps=1000', '--batch_seconds=0.1']
-  processes = start_two(tmp_path, own, own)
-  while not (tmp_path / 'checkpoints' / '4').exists():
-    assert processes[0].poll() is None, processes[0].stdout.read()
-    time.sleep(0.1)
-  processes[victim].kill()
-  finish(processes[victim])
-  status, output = finish(processes[1 - victim], timeout=120)
-  if victim == 0:  # JAX may abort before the collective fails.
-    assert status in (1, -signal.SIGABRT), output
-  else:
-    assert status == 1
-    assert 'error: process 1 was lost: rerun the command' in output
-    assert 'Traceback' not in output
-  assert checkpoint.read_weights(tmp_path / 'checkpoints').step >= 4

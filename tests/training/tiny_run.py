@@ -2,7 +2,7 @@
 
 python -m tests.training.tiny_run WORKDIR [--steps=N] [--kill=save:K|batch:K]
     [--batch_seconds=S] [--processes=N --process=I --port=P]
-    [--signal=NUMBER:K] [--config=TEXT]
+    [--signal=NUMBER:K]
 """
 
 import argparse
@@ -132,7 +132,6 @@ def main() -> int:
   parser.add_argument('--steps', type=int, default=STEPS)
   parser.add_argument('--kill')
   parser.add_argument('--signal', default=':')
-  parser.add_argument('--config', default='')
   parser.add_argument('--batch_seconds', type=float, default=0.0)
   parser.add_argument('--processes', type=int)
   parser.add_argument('--process', type=int)
@@ -158,7 +157,6 @@ def main() -> int:
           address, options.processes, options.process, connect_seconds=300
         )
       )
-    devices.check_same(options.config, 'the config')
     if devices.is_primary():
       stack.enter_context(workdir_lib.claim(options.workdir))
     outcome = Program().run(
