@@ -30,9 +30,6 @@ _LAYOUTS = {
 # The settings of a run that are read besides those of its model.
 _KINDS = {
   'model.name': str,
-  'dataset': str,
-  'data.data_dir': str,
-  'data.eval_split': str,
   'data.eval_preset': str,
   'data.image_size': int,
   'data.eval_size': int,

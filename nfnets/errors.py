@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Control characters, among them those that move a terminal's cursor or end a
 # line; characters that reverse the direction of text; bytes of file names that
@@ -60,3 +60,8 @@ def hint(name: str, known: Iterable[str]) -> str:
   """
   near = nearest(name, known)
   return f', did you mean {near!r}?' if near else ''
+
+
+def listed(names: Sequence[str], most: int) -> str:
+  """Returns 'a, b, c', or 'a, b, ...' if there are more than `most` names."""
+  return ', '.join(names[:most]) + (', ...' if names[most:] else '')

@@ -187,9 +187,8 @@ def _balance(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
 
 def class_line(class_names: tuple[str, ...]) -> str:
   """Formats the number of classes and the first few names."""
-  shown = ', '.join(class_names[:_SHOWN_CLASSES])
-  more = ', ...' if len(class_names) > _SHOWN_CLASSES else ''
-  return errors.printable(f'{len(class_names)} classes: {shown}{more}')
+  shown = errors.listed(class_names, _SHOWN_CLASSES)
+  return errors.printable(f'{len(class_names)} classes: {shown}')
 
 
 def _statistics(sides: np.ndarray) -> str:

@@ -8,13 +8,12 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from nfnets.data import png
+
 # JPEG markers that start a frame: baseline, progressive and their relatives.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # JPEG markers without a length: TEM, RST0 to RST7, SOI.
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
-_PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
-_PNG_CHUNK_OVERHEAD = 12  # bytes: length, kind and checksum
-_PNG_MAX_CHUNKS = 1_000_000
 _BMP_CORE_HEADER = 12  # bytes, the header of OS/2
 # TIFF tags, and the struct codes of the types of integers.
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
@@ -89,18 +88,7 @@ def _jpeg(data: bytes) -> Size | None:
 
 def _png(data: bytes) -> Size | None:
   kind, width, height = struct.unpack_from('>4sII', data, 12)
-  if kind != b'IHDR':
-    return None
-  # OpenCV allocates a chunk's length, which may be 2 GB, before it reads it.
-  at = len(_PNG_MAGIC)
-  for _ in range(_PNG_MAX_CHUNKS):
-    if at == len(data) or kind == b'IEND':
-      return Size(height, width)
-    length, kind = struct.unpack_from('>I4s', data, at)
-    at += _PNG_CHUNK_OVERHEAD + length
-    if at > len(data):
-      return None
-  return None
+  return Size(height, width) if kind == b'IHDR' else None
 
 
 def _gif(data: bytes) -> Size:
@@ -157,7 +145,7 @@ def _tiff(data: bytes) -> Size | None:
 
 _READERS: dict[bytes, Callable[[bytes], Size | None]] = {
   b'\xff\xd8': _jpeg,
-  _PNG_MAGIC: _png,
+  png.MAGIC: _png,
   b'GIF8': _gif,
   b'BM': _bmp,
   b'RIFF': _webp,

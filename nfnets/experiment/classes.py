@@ -102,12 +102,8 @@ def _unknown(
     if label is None
   ]
   subject = 'class' if len(unknown) == 1 else 'classes'
+  strange, ours = (errors.listed(x, _SHOWN) for x in (unknown, known))
   return errors.UserError(
-    f'{source.name}: unknown {subject} {_first(unknown)}; the {len(known)}'
-    f' classes of {what} are {_first(known)}: remove the folder, or choose'
-    ' other weights'
+    f'{source.name}: unknown {subject} {strange}; the {len(known)} classes of'
+    f' {what} are {ours}: remove the folder, or choose other weights'
   )
-
-
-def _first(names: Sequence[str]) -> str:
-  return ', '.join(names[:_SHOWN]) + (', ...' if names[_SHOWN:] else '')

@@ -16,7 +16,7 @@ from nfnets.augment import preprocess as preprocess_lib
 from nfnets.data import batches, crops, pipeline, precheck, sources
 from nfnets.data import source as source_lib
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def load_source(
@@ -182,7 +182,7 @@ def _warn_of_gray(augment: ml_collections.ConfigDict, size: int) -> None:
     else '--config.augment.randaugment_relative=true scales distances with the'
     ' image'
   )
-  _LOG.warning(
+  _log.warning(
     'RandAugment shifts images of %d pixels by %.0f pixels and fills the rest'
     ' with gray (config.augment.randaugment_magnitude=%s): %s',
     *(size, shift, magnitude, remedy),
@@ -194,7 +194,7 @@ def _warn_of_cropping(config: ml_collections.ConfigDict, size: int) -> None:
   preset = config.data.eval_preset
   shown = size / (size + crops.MARGIN)
   if preset != 'timm' and shown < 3 / 4:
-    _LOG.warning(
+    _log.warning(
       'config.data.eval_preset=%s shows only the central %.0f%% of each side in'
       ' images of %d pixels: --config.data.eval_preset=timm shows more',
       *(preset, 100 * shown, size),

@@ -19,7 +19,7 @@ SHORTER = (
 
 
 def announce(text: str) -> None:
-  """Prints a line of each run at once, in process 0.
+  """Prints text immediately, in process 0.
 
   Args:
     text: one or more lines.

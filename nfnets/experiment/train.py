@@ -53,7 +53,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
     stack.enter_context(_explained(config, checkpointer))
     create, start, metrics = _start_state(steps, checkpointer)
-    _check_memory(steps, source, eval_source, length)
+    _compile(steps, source, eval_source, length)
     resume.save_settings(config, workdir)
     if start:
       opening.announce(f'resuming from step {start}')
@@ -82,7 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   return outcome.exit_status
 
 
-def _check_memory(
+def _compile(
   steps: steps_lib.Steps,
   source: source_lib.Source,
   eval_source: source_lib.Source,

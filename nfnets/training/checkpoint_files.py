@@ -124,7 +124,7 @@ def read_manifest(
     raise manifest_lib.DamagedError('there is no such directory')
   if path.name != str(int(path.name)):
     raise manifest_lib.DamagedError(
-      f'the directory of step {int(path.name)} is named {int(path.name)}'
+      f'its directory must be named {int(path.name)}'
     )
   try:
     with files.open_regular(path / 'manifest' / 'metadata') as file:

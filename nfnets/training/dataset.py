@@ -8,8 +8,6 @@ from typing import Any, TypedDict, TypeGuard
 from nfnets import errors
 
 _log = logging.getLogger(__name__)
-_SHOWN = 5  # classes in a message
-
 _COUNTS = ('train_images', 'eval_images')
 
 
@@ -42,7 +40,7 @@ def changes(old: Dataset, new: Dataset) -> str:
   removed = [name for name in before if name not in after]
   added = [name for name in after if name not in before]
   parts = [
-    f'{what}: {", ".join(names[:_SHOWN])}' + (', ...' if names[_SHOWN:] else '')
+    f'{what}: {errors.listed(names, 5)}'
     for what, names in (('removed classes', removed), ('new classes', added))
     if names
   ]

@@ -85,9 +85,8 @@ def make_evaluation(
 
   Returns:
     (state, should_stop) -> 'eval/top1', 'eval/top5' (with more than five
-    classes), 'eval/loss'; the same for
-    the moving average, if one is kept, as 'eval/ema_top1' and so on; and
-    'eval/count'.
+    classes), 'eval/loss'; the same for the moving average, if one is kept, as
+    'eval/ema_top1' and so on; and 'eval/count'.
   """
 
   def evaluation(

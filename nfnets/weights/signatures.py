@@ -28,7 +28,7 @@ _UNPACK = 'unpack it and pass the file in it'
 _SIGNATURES = (
   # Archives of NumPy and of torch.save, in this order, are both zip files.
   _starts(
-    rb'PK\x03\x04.{22}.{4}[^\0/]{1,200}\.npy',
+    rb'PK\x03\x04.{26}[^\0/]{1,200}\.npy',
     'an archive of arrays (numpy.savez) without the names of modules',
     'pass a pickle {module: {name: array}}, or a safetensors file',
   ),

@@ -4,11 +4,10 @@ A snapshot of one of timm's models has the weights in `model.safetensors`, and
 its architecture and class names in `config.json`.
 """
 
-import json
 import pathlib
 from typing import NamedTuple
 
-from nfnets import errors
+from nfnets import errors, files
 
 WEIGHTS = 'model.safetensors'
 _CONFIG = 'config.json'
@@ -57,8 +56,8 @@ def _read_config(path: pathlib.Path) -> dict[str, object]:
   if not path.is_file():
     return {}
   try:
-    config = json.loads(path.read_bytes())
-  except (OSError, ValueError, RecursionError) as error:
+    config = files.read_json(path)
+  except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{path}: is not readable JSON ({str(error):.80}); download it again, or'
       f' pass {WEIGHTS} itself'

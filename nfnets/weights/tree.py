@@ -158,8 +158,7 @@ def _summary(what: str, faults: list[str]) -> str:
   """Returns '5 missing: a, b, c, ...', or '' without faults."""
   if not faults:
     return ''
-  more = ', ...' if len(faults) > _MAX_SHOWN else ''
-  return f'{len(faults)} {what}: {", ".join(faults[:_MAX_SHOWN])}{more}'
+  return f'{len(faults)} {what}: {errors.listed(faults, _MAX_SHOWN)}'
 
 
 def num_classes(flat: Flat) -> int:

@@ -188,3 +188,15 @@ def test_pixels_may_need_several_chunks(monkeypatch):
   monkeypatch.setattr(png, '_MAX_CHUNK', 1000)
   assert png.rewrite(PLAIN).count(b'IDAT') == 3
   np.testing.assert_array_equal(images.decode(PLAIN), PHOTO)
+
+
+@pytest.mark.parametrize('kind', [b'IHDR', b'tEXt', b'IDAT', b'IEND'])
+def test_a_chunk_beyond_the_end_does_not_reach_opencv(monkeypatch, kind):
+  """OpenCV allocates a chunk's length, up to 2 GB, before it reads it."""
+  data = bytearray(photo_with(chunk(b'tEXt', b'Title\0none')))
+  assert png.rewrite(bytes(data) + b'trailing')
+  at = data.index(kind) - 4
+  data[at : at + 4] = struct.pack('>I', 2**31 - 1)
+  monkeypatch.setattr(images.cv2, 'imdecode', None)
+  with pytest.raises(images.DecodeError, match='PNG'):
+    images.decode(bytes(data))

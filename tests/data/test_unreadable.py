@@ -14,18 +14,6 @@ from nfnets.data import images, pipeline, positions, sources
 from tests.data import pictures, test_image_size
 
 
-@pytest.fixture
-def folder(tmp_path):
-  """Sixty digits, ten of them damaged, each in a different way."""
-  paths = pictures.write_class_folders(tmp_path, range(60), '.jpg')
-  kinds = pictures.broken(paths[0].read_bytes())
-  bad = {}
-  for path, (kind, data) in zip(paths[::6], kinds.items(), strict=True):
-    path.write_bytes(data)
-    bad[str(path)] = kind
-  return tmp_path, bad
-
-
 def load(root):
   return sources.load_source(f'folder:{root}', 'all')
 

@@ -176,12 +176,7 @@ def test_a_finished_run_becomes_longer(trained, tmp_path):
 @pytest.mark.parametrize(
   'arguments, expected',
   [
-    (('--config.train.accumulation=5',), 'use 95 or 100'),
-    (('--config.dataset=imagenet2012',), 'imagenet2012'),
-    (('--config.dataset=folder:/no/such/place',), '/no/such/place'),
-    (('--config.model.name=nfnet_g0',), 'nfnet_g0'),
     (('--config.model.group_size=48',), '48'),
-    (('--workdir=/proc/nfnets',), '/proc/nfnets'),
     (('--mode=eval',), 'checkpoint'),
     (('--mode=eval', '--weights=/no/such/file'), '/no/such/file'),
   ],

@@ -128,7 +128,7 @@ def test_a_number_written_otherwise_is_moved_aside(tmp_path, name, caplog):
   write(tmp_path, 6).rename(tmp_path / name)
   assert newest(tmp_path).step == 4
   assert (tmp_path / f'{name}.damaged' / 'metrics').is_dir()
-  assert 'the directory of step 6 is named 6' in caplog.text
+  assert f'(now {name}.damaged): its directory must be named 6' in caplog.text
 
 
 def test_a_renamed_checkpoint_is_not_that_of_its_number(tmp_path):

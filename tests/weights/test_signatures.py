@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import tarfile
 
@@ -40,6 +42,9 @@ OTHERS = {
   'torch': (b'PK\x03\x04' + bytes(26) + b'archive/data.pkl', 'torch.save'),
   'old torch': (pickle.dumps(0x1950A86A20F9469CFC6C, 2), 'old torch.save'),
   'gzip': (gzip.compress(bytes(99)), 'compressed; unpack'),
+  'bzip2': (bz2.compress(bytes(99)), 'compressed'),
+  'xz': (lzma.compress(bytes(99)), 'compressed'),
+  'zstd': (b'\x28\xb5\x2f\xfd' + bytes(99), 'compressed'),
   'tar': (make_tar(), 'tar archive; unpack'),
   'keras': (b'\x89HDF\r\n\x1a\n' + bytes(99), 'HDF5'),
   'image': (pictures.encode(pictures.photograph()), 'an image'),
