@@ -106,8 +106,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
   def resumable(key: str) -> bool:
     if key == 'dataset':
-      prefix = sources.FOLDER_PREFIX
-      return old[key].startswith(prefix) and new[key].startswith(prefix)
+      # A damaged config.json may hold any JSON value here.
+      return all(
+        isinstance(x, str) and x.startswith(sources.FOLDER_PREFIX)
+        for x in (old[key], new[key])
+      )
     return any(key == k or key.startswith(k + '.') for k in RESUMABLE)
 
   return [
