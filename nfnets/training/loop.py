@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 
 from nfnets import errors
-from nfnets.training import checkpoint, devices, reporting
+from nfnets.training import checkpoint, devices, early_stopping, reporting
 from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import interruption as interruption_lib
 from nfnets.training import state as state_lib
@@ -22,6 +22,11 @@ _log = logging.getLogger(__name__)
 Evaluate: TypeAlias = Callable[
   [state_lib.TrainState, Callable[[], bool]], dict[str, float]
 ]
+# See `step.make_train_step`.
+TrainStep: TypeAlias = Callable[
+  [state_lib.TrainState, devices.DeviceBatch],
+  tuple[state_lib.TrainState, step_lib.Scalars],
+]
 
 
 class Outcome(NamedTuple):
@@ -33,12 +38,14 @@ class Outcome(NamedTuple):
     metrics: evaluation metrics at this step; {} if it was not evaluated.
     exit_status: 0; or, once a checkpoint was saved, 143 after SIGTERM, 130
       after Ctrl-C and 129 after SIGHUP.
+    stopped_early: whether early stopping ended the run before its last step.
   """
 
   state: state_lib.TrainState
   step: int
   metrics: dict[str, float]
   exit_status: int
+  stopped_early: bool = False
 
 
 class DivergedError(errors.UserError):
@@ -48,7 +55,7 @@ class DivergedError(errors.UserError):
 def train(
   state: state_lib.TrainState,
   *,
-  train_step: step_lib.TrainStep,
+  train_step: TrainStep,
   batches: devices.Batches,
   evaluate: Evaluate,
   checkpointer: checkpoint.Checkpointer,
@@ -59,6 +66,7 @@ def train(
   checkpoint_every: int,
   skip_nonfinite: int = 0,
   metrics: dict[str, float] | None = None,
+  stopping: early_stopping.EarlyStopping | None = None,
 ) -> Outcome:
   """Trains from `state.step` to `total_steps`.
 
@@ -82,6 +90,8 @@ def train(
     skip_nonfinite: number of steps in a row that may be skipped because their
       loss or gradient is not finite; above 0 needs `state.skips`.
     metrics: the metrics of the restored checkpoint.
+    stopping: ends the run after an evaluation, or at the start if it is done;
+      None never does.
 
   Returns:
     The final state, and how training ended.
@@ -94,6 +104,7 @@ def train(
   """
   step = int(jax.device_get(state.step))
   metrics = dict(metrics or {})
+  stopping = stopping or early_stopping.EarlyStopping('eval/top1', 0)
   saver = _Saver(checkpointer, reporter)
   watch = _Watch(reporter, log_every, checkpointer, skip_nonfinite)
   with (
@@ -107,9 +118,10 @@ def train(
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
         if interruption.stopping:  # evaluated when the run resumes
           break
+        stopping.record(step, metrics)
       if _due(step, checkpoint_every, total_steps) and watch.drain():
         saver.save(state, step, metrics)
-      if step >= total_steps:
+      if step >= total_steps or stopping.done:
         break
       state, scalars = train_step(state, next(stream))
       step, metrics = step + 1, {}
@@ -119,7 +131,13 @@ def train(
     checkpointer.wait()
     # No process exits while another still needs it.
     devices.barrier('end of training')
-    return Outcome(state, step, metrics, interruption.exit_status)
+    return Outcome(
+      state,
+      step,
+      metrics,
+      interruption.exit_status,
+      stopping.done and step < total_steps,
+    )
 
 
 def _due(step: int, every: int, total_steps: int) -> bool:
