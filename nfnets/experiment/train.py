@@ -173,7 +173,7 @@ def _stopping(
     config.train.early_stopping_metric, config.train.early_stopping_patience
   )
   longer = False
-  if start.config:
+  if start.config and config.train.early_stopping_patience:
     before = resume.total_steps(start.config, len(plan.data.train))
     longer = before < plan.length.total
   stopping.replay(history, start.step, longer)
