@@ -15,6 +15,7 @@ COVERED_BY = {
 
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
+  'experiment/test_controls.py': 'runs with growing images, early stopping',
   'experiment/test_processes.py': 'runs of several processes',
   'fuzz/test_fuzz.py': 'python -m tests.fuzz',
   'models/test_timm_parity.py': "networks against timm's",

@@ -47,6 +47,30 @@ def divide(
   return train, held_out
 
 
+def check_divisible(root: str) -> None:
+  """Checks that part of `train` can become the validation split.
+
+  Args:
+    root: the folder.
+
+  Raises:
+    UserError: there is a validation folder, or no test folder.
+  """
+  at = {name.lower(): path for name, path in folders.subfolders(root).items()}
+  own, test = _first(at, _VALID), _first(at, _TEST)
+  if own:
+    raise errors.UserError(
+      f'config.data.held_out: {root} has a validation folder, {own.root}: set'
+      ' held_out to 0, or move the folder away'
+    )
+  if not test or not _first(at, NAMES['train']):
+    raise errors.UserError(
+      f'config.data.held_out: {root} has no folders train and test with folders'
+      ' of classes: set held_out to 0 (if there is no held-out folder, a tenth'
+      ' of each class is held out)'
+    )
+
+
 def _first(at: dict[str, str], names: Iterable[str]) -> folders.Listing | None:
   """Lists the first of some folders that is divided into classes."""
   found = (folders.list_images(at[name]) for name in names if name in at)

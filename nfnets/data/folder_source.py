@@ -70,7 +70,9 @@ class FolderSource:
     return {'image': data, 'label': label, 'id': os.fsdecode(path)}
 
 
-def load_folder(name: str, root: str, split: str) -> FolderSource:
+def load_folder(
+  name: str, root: str, split: str, held_out: float = 0.0
+) -> FolderSource:
   """Opens a split of a folder of images.
 
   A divided folder contains `train/CLASS/*` and, for the splits 'valid' and
@@ -84,13 +86,18 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
   SHA-256 hashes of their paths. The rest is 'train'. Adding an image therefore
   moves few others between the splits.
 
-  In both cases, the split 'all' is every image in `CLASS/*`, the folder's
+  With `held_out`, the folder has `train` and `test`, but no validation folder.
+  'valid' is this fraction of each class of `train`, chosen by the same rule,
+  and 'train' the rest.
+
+  In all cases, the split 'all' is every image in `CLASS/*`, the folder's
   immediate subfolders: use it for a test set.
 
   Args:
     name: the source's name.
     root: the folder; `~` and `$VARIABLES` are expanded.
     split: 'train', 'valid', 'test' or 'all'.
+    held_out: fraction of `train` to hold out for validation; 0: none.
 
   Raises:
     UserError: the folder does not exist or is a URL, it does not have two
@@ -104,16 +111,18 @@ def load_folder(name: str, root: str, split: str) -> FolderSource:
   if split == 'all':
     whole = folders.list_images(root)
     return from_listing(name, split, folder_layout.classes(whole), whole)
-  train, held_out = folder_layout.divide(root, split)
-  names = folder_layout.training_classes(
-    train, root, one_is_enough=bool(held_out) and split != 'train'
-  )
   if held_out:
-    folder_layout.warn_of_unused(held_out)
-    chosen = train if split == 'train' else held_out
+    folder_layout.check_divisible(root)
+  train, other = folder_layout.divide(root, split)
+  names = folder_layout.training_classes(
+    train, root, one_is_enough=bool(other) and split != 'train'
+  )
+  if other and (split == 'test' or not held_out):
+    folder_layout.warn_of_unused(other)
+    chosen = train if split == 'train' else other
     return from_listing(name, split, names, chosen)
   source = from_listing(name, split, names, train)
-  return _one_level_split(source, split, train)
+  return _part(source, split, train, held_out or _HELD_OUT_FRACTION)
 
 
 def from_listing(
@@ -154,16 +163,17 @@ def from_listing(
   )
 
 
-def _one_level_split(
-  source: FolderSource, split: str, listing: folders.Listing
+def _part(
+  source: FolderSource, split: str, listing: folders.Listing, fraction: float
 ) -> FolderSource:
-  """Returns one split of an undivided folder (see `load_folder`)."""
+  """Returns one split of images that are not divided (see `load_folder`)."""
   held_out = np.zeros(len(source), bool)
   paths = listing.in_classes()
   for label in range(source.num_classes):
     members = np.flatnonzero(source.labels == label)
     hashes = [hashlib.sha256(paths[i]).digest() for i in members]
-    count = max(round(_HELD_OUT_FRACTION * len(members)), int(len(members) > 1))
+    count = max(1, round(fraction * len(members)))
+    count = min(count, len(members) - 1)
     smallest = sorted(range(len(members)), key=hashes.__getitem__)[:count]
     held_out[members[smallest]] = True
   chosen = ~held_out if split == 'train' else held_out

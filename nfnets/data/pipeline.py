@@ -13,6 +13,7 @@ from nfnets import errors
 from nfnets.data import (
   batches,
   crops,
+  growth,
   images,
   pool,
   positions,
@@ -72,7 +73,6 @@ class _Slice:
   batch_size: int
   rows: int
   offset: int
-  image_size: int
   num_threads: int
   policy: unreadable.Policy
   max_pixels: int
@@ -81,11 +81,10 @@ class _Slice:
     """Returns the position in the run of the slice's first row."""
     return number * self.batch_size + self.offset
 
-  def blank(self) -> batches.Batch:
+  def blank(self, size: int) -> batches.Batch:
     """Returns a batch with uninitialized images, zero labels, full mask."""
-    shape = (self.rows, self.image_size, self.image_size, 3)
     return {
-      'image': np.empty(shape, np.uint8),
+      'image': np.empty((self.rows, size, size, 3), np.uint8),
       'label': np.zeros(self.rows, np.int32),
       'mask': np.ones(self.rows, bool),
     }
@@ -96,6 +95,7 @@ class _TrainBatch:
   """Makes one process's slice of training batch k."""
 
   slice: _Slice
+  stages: tuple[growth.Stage, ...]
   seed: int
   area_range: tuple[float, float]
   aspect_range: tuple[float, float]
@@ -106,7 +106,7 @@ class _TrainBatch:
     first = self.slice.first(number)
     indices = self._indices(first)
     draws = positions.crop_draws(self.seed, first, rows)
-    batch = self.slice.blank()
+    batch = self.slice.blank(growth.size_of(self.stages, number))
 
     def fill(row: int) -> list[unreadable.Unreadable]:
       def crop(data: bytes | np.ndarray) -> None:
@@ -144,6 +144,7 @@ class _EvalBatch:
   """Makes one process's slice of evaluation batch k."""
 
   slice: _Slice
+  image_size: int
   preset: presets.EvalPreset
   crop_pct: float
   crop_mode: CropMode
@@ -151,7 +152,7 @@ class _EvalBatch:
   def __call__(self, number: int) -> batches.Made:
     source, rows = self.slice.source, self.slice.rows
     first = self.slice.first(number)
-    batch = self.slice.blank()
+    batch = self.slice.blank(self.image_size)
     batch['mask'] = first + np.arange(rows) < len(source)
     batch['image'][~batch['mask']] = 0
 
@@ -185,7 +186,7 @@ def train_batches(
   source: source_lib.Source,
   *,
   batch_size: int,
-  image_size: int,
+  image_size: int | tuple[growth.Stage, ...],
   seed: int,
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
@@ -199,7 +200,8 @@ def train_batches(
   Args:
     source: see `sources.load_source`.
     batch_size: global batch size in images.
-    image_size: side of the square crops, pixels.
+    image_size: side of the square crops, pixels; or one for each stage of the
+      run, see `growth.stages`.
     seed: 0 to 2**64 - 1; batch k depends on the seed and k alone.
     area_range: crop area / image area, smallest and largest.
     aspect_range: crop width / crop height, smallest and largest.
@@ -213,10 +215,15 @@ def train_batches(
     UserError: the source is empty, the processes do not divide the batch, or
       the seed is out of range.
   """
-  part = _slice(source, batch_size, image_size, reading)
+  part = _slice(source, batch_size, reading)
+  stages = image_size
+  if isinstance(stages, int):
+    stages = growth.constant(stages)
   if not 0 <= seed < 2**64:
     raise errors.UserError(f'seed {seed} is not in 0 ... 2**64 - 1')
-  make = _TrainBatch(part, seed, area_range, aspect_range, scaled_decoding)
+  make = _TrainBatch(
+    part, stages, seed, area_range, aspect_range, scaled_decoding
+  )
   ledger = unreadable.Ledger(
     len(source), reading.policy, 'the next readable one takes its place'
   )
@@ -254,16 +261,16 @@ def eval_batches(
     UserError: the source is empty, the processes do not divide the batch, or
       preset, crop_pct or crop_mode is wrong.
   """
-  part = _slice(source, batch_size, image_size, reading)
+  part = _slice(source, batch_size, reading)
   crops.check_preset(preset, crop_pct, crop_mode)
-  make = _EvalBatch(part, preset, crop_pct, crop_mode)
+  make = _EvalBatch(part, image_size, preset, crop_pct, crop_mode)
   ledger = unreadable.Ledger(len(source), reading.policy, 'it is not counted')
   length = -(-len(source) // batch_size)
   return batches.Batches(make, length, reading.num_workers, ledger)
 
 
 def _slice(
-  source: source_lib.Source, batch_size: int, image_size: int, reading: Reading
+  source: source_lib.Source, batch_size: int, reading: Reading
 ) -> _Slice:
   """Divides the batch among the processes, after checking the sizes."""
   index, count = reading.process_index, reading.process_count
@@ -283,7 +290,6 @@ def _slice(
     batch_size,
     rows,
     offset=index * rows,
-    image_size=image_size,
     num_threads=reading.num_threads
     or max(1, cores.available() // max(1, reading.num_workers)),
     policy=reading.policy,

@@ -3,28 +3,15 @@
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from nfnets import errors, files
-from nfnets.data import imagenet, tfrecord
+from nfnets.data import imagenet, parts, tfrecord
 from nfnets.data import source as source_lib
 from nfnets.data.digits import preparation
-
-_HELD_OUT = {
-  'valid': ('validation', 'valid', 'val', 'dev', 'test'),
-  'test': ('test', 'validation', 'valid', 'val', 'dev'),
-}
-
-
-class _Part(NamedTuple):
-  """The examples of a TFDS split from `start` to `stop`."""
-
-  split: str
-  start: int
-  stop: int
 
 
 class _Records(Protocol):
@@ -37,7 +24,11 @@ class RecordSource:
   """Examples that TFDS stored in record files."""
 
   def __init__(
-    self, name: str, split: str, builder: tfds.core.DatasetBuilder, part: _Part
+    self,
+    name: str,
+    split: str,
+    builder: tfds.core.DatasetBuilder,
+    part: parts.Part,
   ):
     """Opens a part of a split.
 
@@ -126,22 +117,28 @@ class _TFRecords:
 
 
 def load_prepared(
-  name: str, split: str, data_dir: pathlib.Path | None
+  name: str,
+  split: str,
+  data_dir: pathlib.Path | None,
+  held_out: float = 0.0,
 ) -> source_lib.Source:
   """Opens a prepared TFDS data set (see `sources.load_source`).
 
   Raises:
-    UserError: it is not prepared, damaged, or in a folder that cannot be read.
+    UserError: it is not prepared, damaged, in a folder that cannot be read, or
+      cannot be divided further.
   """
   if name == 'digits':
     data_dir = data_dir or files.cache_folder('data')
-    return _open(name, split, preparation.prepare(data_dir))
+    return _open(name, split, preparation.prepare(data_dir), held_out)
+  if name == 'imagenet2012' and held_out:
+    raise parts.not_divisible(name, held_out, 'it has a validation split')
   roots = _roots(data_dir)
   try:
     for root in roots:
       directory = _find(root, name)
       if directory:
-        return _open(name, split, directory)
+        return _open(name, split, directory, held_out)
       if name == 'imagenet2012' and (folder := imagenet.find_folder(str(root))):
         return imagenet.load_folder(name, folder, split)
     raise _not_prepared(name, roots)
@@ -151,10 +148,13 @@ def load_prepared(
     ) from error
 
 
-def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
+def _open(
+  name: str, split: str, directory: pathlib.Path, held_out: float
+) -> RecordSource:
   try:
     builder = tfds.builder_from_directory(os.fspath(directory))
-    part = _part(name, split, builder.info)
+    sizes = {k: v.num_examples for k, v in builder.info.splits.items()}
+    part = parts.find(name, split, sizes, held_out)
     return RecordSource(name, split, builder, part)
   except errors.UserError:
     raise
@@ -164,29 +164,6 @@ def _open(name: str, split: str, directory: pathlib.Path) -> RecordSource:
       f'{directory}: cannot be read as a TFDS data set: {reason}; copy or'
       ' prepare it again, after removing what is there'
     ) from error
-
-
-def _part(name: str, split: str, info: tfds.core.DatasetInfo) -> _Part:
-  """Returns the TFDS examples that make up a split.
-
-  'train' is TFDS's train; 'valid' and 'test' are its validation and test, or
-  the only one of them that exists. For ImageNet they are as in the NFNet
-  papers: 'valid' is the first 10,000 of train, 'test' is validation.
-  """
-  sizes = {key: value.num_examples for key, value in info.splits.items()}
-  if name == 'imagenet2012':
-    wanted: tuple[str, ...] = ('validation' if split == 'test' else 'train',)
-  else:
-    wanted = _HELD_OUT.get(split, (split,))
-  found = next((key for key in wanted if key in sizes), None)
-  if found is None:
-    raise errors.UserError(
-      f'{name} has no split for {split!r}; it has {", ".join(sizes)}'
-    )
-  stop = sizes[found]
-  if name == 'imagenet2012' and split == 'valid':
-    stop = min(stop, imagenet.VALID_SIZE)
-  return _Part(found, 0, stop)
 
 
 def _keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:

@@ -32,7 +32,10 @@ def check_paths(name: str, data_dir: str | os.PathLike | None) -> None:
 
 
 def load_source(
-  name: str, split: str, data_dir: str | os.PathLike | None = None
+  name: str,
+  split: str,
+  data_dir: str | os.PathLike | None = None,
+  held_out: float = 0.0,
 ) -> Source:
   """Opens a split of a data set.
 
@@ -50,12 +53,15 @@ def load_source(
     data_dir: the folder of TFDS data sets (by default `$TFDS_DATA_DIR`, then
       `~/tensorflow_datasets`; for the digits, the cache), or of ImageNet. As
       in 'folder:/path', `~` and `$VARIABLES` are expanded.
+    held_out: fraction of the training images that is 'valid' instead, if the
+      data set has a test split but no validation split; 0: none.
 
   Returns:
     A `Source`.
 
   Raises:
-    UserError: the data set or the split does not exist, or it is damaged.
+    UserError: the data set or the split does not exist, it is damaged, or it
+      has a validation split of its own beside `held_out`.
   """
   split = ALIASES.get(split, split)
   if split not in SPLITS and split != 'all':
@@ -65,7 +71,7 @@ def load_source(
   check_paths(name, data_dir)
   if name.startswith(FOLDER_PREFIX):
     return folder_source.load_folder(
-      name, name.removeprefix(FOLDER_PREFIX), split
+      name, name.removeprefix(FOLDER_PREFIX), split, held_out
     )
   if name.startswith(_STARTS_OF_PATHS):
     raise errors.UserError(
@@ -76,4 +82,4 @@ def load_source(
   from nfnets.data import prepared
 
   folder = files.user_path(data_dir, 'data_dir') if data_dir else None
-  return prepared.load_prepared(name, split, folder)
+  return prepared.load_prepared(name, split, folder, held_out)

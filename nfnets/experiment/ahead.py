@@ -63,7 +63,9 @@ def _sizes(config: ml_collections.ConfigDict) -> _Sizes:
   """Reads the data set's sizes; ImageNet's are known without it."""
   if config.dataset == 'imagenet2012':
     return _IMAGENET
-  train, evaluation = (inputs.load_source(config, x) for x in ('train', 'eval'))
+  train, evaluation = (
+    inputs.load_source(config, x) for x in ('train', 'valid')
+  )
   return _Sizes(train.num_classes, len(train), len(evaluation))
 
 

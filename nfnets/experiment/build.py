@@ -46,6 +46,7 @@ class ModelOptions(NamedTuple):
   table of models.
   """
 
+  stem: str | None
   width: float | None
   depth: tuple[int, ...] | None
   group_size: int | None
@@ -85,18 +86,7 @@ def make_model(
     UserError: there is no such model, or it cannot have these settings.
   """
   settings = config.model
-  options = ModelOptions(
-    width=settings.width,
-    depth=settings.depth,
-    group_size=settings.group_size,
-    se_ratio=settings.se_ratio,
-    drop_rate=settings.drop_rate,
-    stochdepth_rate=settings.stochdepth_rate,
-    activation=settings.activation,
-    alpha=settings.alpha,
-    skip_gain_init=settings.skip_gain_init,
-    remat=settings.remat,
-  )
+  options = ModelOptions(*(settings[name] for name in ModelOptions._fields))
   given = {k: v for k, v in options._asdict().items() if v is not None}
   try:
     return models.create_model(settings.name, num_classes, **given)

@@ -80,6 +80,13 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
       ' classifier would stay random; set config.init_from, or freeze=false'
     )
   _check_lengths(config)
+  data = config.data
+  if data.held_out and data.train_split != 'train':
+    raise errors.UserError(
+      f'config.data.train_split is {data.train_split!r}, but'
+      f' config.data.held_out={data.held_out:g} divides the split train: set'
+      " train_split to 'train', or held_out to 0"
+    )
   final = config.optimizer.final_learning_rate
   peak = config_lib.peak_learning_rate(config)
   if final > peak:

@@ -19,6 +19,7 @@ _NEEDS = {
   'augment.randaugment_magnitude': 'augment.randaugment_layers',
   'augment.randaugment_relative': 'augment.randaugment_layers',
   'optimizer.clip_eps': 'optimizer.clipping',
+  'train.early_stopping_metric': 'train.early_stopping_patience',
   'train.sam_share': 'train.sam_rho',
 }
 

@@ -14,7 +14,7 @@ import ml_collections
 from nfnets.data import sources
 from nfnets.experiment import settings
 
-# Settings that may change when a run is resumed: they do not affect training.
+# Settings that may change when a run is resumed: they do not affect the steps.
 RESUMABLE = (
   'checkpoint',
   'eval',
@@ -22,6 +22,8 @@ RESUMABLE = (
   'data.data_dir',
   'data.num_threads',
   'data.num_workers',
+  'train.early_stopping_metric',
+  'train.early_stopping_patience',
 )
 # The length of a run, which may grow when it is resumed.
 LENGTH = ('train.epochs', 'train.steps')

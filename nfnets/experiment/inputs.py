@@ -10,10 +10,10 @@ import math
 import jax
 import ml_collections
 
-from nfnets import models
+from nfnets import errors, models
 from nfnets.augment import ops
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, crops, pipeline, precheck, sources
+from nfnets.data import batches, crops, growth, pipeline, precheck, sources
 from nfnets.data import source as source_lib
 
 _log = logging.getLogger(__name__)
@@ -26,12 +26,18 @@ def load_source(
 
   Args:
     config: the settings.
-    use: 'train' or 'eval'.
+    use: 'train' or 'eval' for the splits in the settings; 'valid' for the
+      split that training evaluates on, which with `data.held_out` is the part
+      of the training images that is held out; 'test' for the test split.
   """
+  data = config.data
+  splits = {'train': data.train_split, 'eval': data.eval_split, 'test': 'test'}
+  splits['valid'] = 'valid' if data.held_out else data.eval_split
   return sources.load_source(
     config.dataset,
-    config.data[f'{use}_split'],
-    data_dir=config.data.data_dir or None,
+    splits[use],
+    data_dir=data.data_dir or None,
+    held_out=data.held_out,
   )
 
 
@@ -47,8 +53,34 @@ def check_readable(
 
 
 def image_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
-  """Returns the side of the training images in pixels."""
+  """Returns the side of the training images at the end of a run, pixels."""
   return config.data.image_size or model.config.train_size
+
+
+def image_sizes(
+  config: ml_collections.ConfigDict, model: models.Model, total_steps: int
+) -> tuple[growth.Stage, ...]:
+  """Returns the stages of a run with the sizes of their training images.
+
+  Args:
+    config: the settings.
+    model: the network, which may determine the size.
+    total_steps: length of the run.
+
+  Raises:
+    UserError: `data.progressive_size` is not below the final size.
+  """
+  smallest = config.data.progressive_size
+  largest = image_size(config, model)
+  if not smallest:
+    return growth.constant(largest)
+  if smallest >= largest:
+    raise errors.UserError(
+      f'config.data.progressive_size is {smallest}: it must be below the size'
+      f' of the training images, which is {largest}'
+      f' (config.data.image_size={config.data.image_size}), or 0'
+    )
+  return growth.stages(smallest, largest, total_steps)
 
 
 def eval_size(config: ml_collections.ConfigDict, model: models.Model) -> int:
@@ -90,6 +122,7 @@ def train_batches(
   source: source_lib.Source,
   model: models.Model,
   images_per_example: int,
+  sizes: tuple[growth.Stage, ...] | None = None,
 ) -> batches.Batches:
   """Builds this process's training batches; batch k belongs to step k.
 
@@ -98,11 +131,12 @@ def train_batches(
     source: the training split.
     model: the network, which may determine the image size.
     images_per_example: raw images per augmented one, see `Preprocess`.
+    sizes: from `image_sizes`; None: all images have their final size.
   """
   return pipeline.train_batches(
     source,
     batch_size=config.train.batch_size * images_per_example,
-    image_size=image_size(config, model),
+    image_size=sizes or image_size(config, model),
     seed=config.seed,
     area_range=config.data.area_range,
     aspect_range=config.data.aspect_range,
@@ -115,15 +149,25 @@ def eval_batches(
   config: ml_collections.ConfigDict,
   source: source_lib.Source,
   model: models.Model,
+  like: source_lib.Source | None = None,
 ) -> batches.Batches:
   """Builds this process's evaluation batches, each image exactly once.
 
   Warns if the preset is not meant for images this small.
+
+  Args:
+    config: the settings.
+    source: the split.
+    model: the network, which may determine the image size.
+    like: another split; the batches get the size of its batches, for which the
+      program is compiled and the user has been warned. None: their own.
   """
-  _warn_of_cropping(config, eval_size(config, model))
+  if like is None:
+    _warn_of_cropping(config, eval_size(config, model))
+  examples = len(source if like is None else like)
   return pipeline.eval_batches(
     source,
-    batch_size=eval_batch_size(config, len(source), jax.device_count()),
+    batch_size=eval_batch_size(config, examples, jax.device_count()),
     image_size=eval_size(config, model),
     preset=config.data.eval_preset,
     crop_pct=model.config.crop_pct,
@@ -154,7 +198,8 @@ def make_preprocess(
   augment = config.augment
   layers = augment.randaugment_layers
   if layers:
-    _warn_of_gray(augment, image_size(config, model))
+    smallest = config.data.progressive_size or image_size(config, model)
+    _warn_of_gray(augment, smallest)
   return preprocess_lib.make_preprocess(
     num_classes=model.config.num_classes,
     mean=model.config.mean,

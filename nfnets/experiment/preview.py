@@ -46,6 +46,7 @@ def examples(
   """
   import jax
 
+  from nfnets.data import growth
   from nfnets.experiment import build, inputs
   from nfnets.runtime import platforms
 
@@ -60,8 +61,14 @@ def examples(
   first = step * config.train.batch_size // size
   small = config.copy_and_resolve_references()
   small.train.batch_size = size
+  total = build.lengths(config, len(source)).total
+  stages = inputs.image_sizes(config, model, total)
   batches = inputs.train_batches(
-    small, source, model, preprocess.images_per_example
+    small,
+    source,
+    model,
+    preprocess.images_per_example,
+    growth.constant(growth.size_of(stages, step)),
   )
   parts = [batches[first + part] for part in range(count // size)]
   key = jax.random.key(config.seed, impl='threefry2x32')

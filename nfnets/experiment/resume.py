@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -92,7 +92,7 @@ def _check_resumable(
   same_length = {name: new[name] for name in config_lib.LENGTH}
   differences = config_lib.differences(old | same_length, new)
   if not differences:
-    before, now = (_total_steps(x, examples) for x in (old, new))
+    before, now = (total_steps(x, examples) for x in (old, new))
     if now >= before:
       return before
     differences = [
@@ -106,9 +106,15 @@ def _check_resumable(
   )
 
 
-def _total_steps(values: dict[str, Any], examples: int) -> int:
-  """Returns the length of a run with the flattened settings, in steps."""
-  checked = checks.check_values(values)
+def total_steps(values: Mapping[str, Any], examples: int) -> int:
+  """Returns the length of a run in steps.
+
+  Args:
+    values: its flattened settings; what is missing has its default.
+    examples: number of training images.
+  """
+  defaults = config_lib.flatten(config_lib.base())
+  checked = checks.check_values(defaults | dict(values))
   config = config_lib.nested(checked)
   return config_lib.steps(config.train, '', examples, config.train.batch_size)
 

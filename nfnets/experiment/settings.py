@@ -22,6 +22,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   # python -m nfnets.models lists all names.
   'model.name': kinds.text('nfnet_f0'),
   # In the rest of this group, None is the value in the model's own table.
+  # 'small' keeps the resolution, for images of about 32 pixels.
+  'model.stem': kinds.text(None, ('deep', '3x3', '7x7_pool', 'small')),
   # Factor on the channels of every stage.
   'model.width': kinds.number(None, above=0, most=1000),
   # Blocks in each stage.
@@ -48,8 +50,12 @@ SETTINGS: dict[str, kinds.Setting] = {
   # Only folders have 'all'.
   'data.train_split': kinds.text('train', _SPLITS),
   'data.eval_split': kinds.text('test', _SPLITS),
+  # Fraction of train to hold out beside a test split; 0: none.
+  'data.held_out': kinds.number(0.0, below=1),
   # Pixels; 0: the model's training size.
   'data.image_size': kinds.integer(0, most=16384),
+  # Pixels at the start, growing to image_size in four stages; 0: off.
+  'data.progressive_size': kinds.integer(0, most=16384),
   # Pixels; 0: image_size, or the model's test size if that is 0, too.
   'data.eval_size': kinds.integer(0, most=16384),
   # See nfnets/data/presets.py.
@@ -126,6 +132,12 @@ SETTINGS: dict[str, kinds.Setting] = {
   'train.sam_share': kinds.number(0.2, above=0, most=1),
   # Steps in a row that are skipped if they are not finite; 0: stop.
   'train.skip_nonfinite': kinds.integer(0),
+  # Evaluations without improvement after which the run ends; 0: off.
+  'train.early_stopping_patience': kinds.integer(0),
+  # The accuracy or the loss, of the averaged weights if there are any.
+  'train.early_stopping_metric': kinds.text(
+    'eval/top1', ('eval/top1', 'eval/loss')
+  ),
   #
   # Interval between evaluations; steps, if not 0, replace epochs.
   'eval.every_epochs': kinds.number(1.0, above=0),

@@ -13,9 +13,10 @@ import ml_collections
 import optax
 
 from nfnets import models
+from nfnets.data import growth
 from nfnets.experiment import build, inputs
 from nfnets.models import registry
-from nfnets.training import devices
+from nfnets.training import devices, loop, reporting
 from nfnets.training import state as state_lib
 from nfnets.training import step as step_lib
 
@@ -117,6 +118,43 @@ def train_arguments(
 def lower_train(steps: Steps) -> jax.stages.Lowered:
   """Lowers the train step for the batch in the settings."""
   return steps.train.lower(*train_arguments(steps))
+
+
+def announcing_sizes(
+  train_step: step_lib.TrainStep,
+  stages: Sequence[growth.Stage],
+  reporter: reporting.Reporter,
+) -> loop.TrainStep:
+  """Returns the train step, which prints when the size of the images changes.
+
+  The step for the last size is compiled before a run starts, those for the
+  other sizes when they are needed. The time for this does not count as
+  training.
+
+  Args:
+    train_step: from `make_steps`.
+    stages: from `inputs.image_sizes`.
+    reporter: where to print.
+  """
+  if len(stages) == 1:
+    return train_step
+  compiled, current = {stages[-1].size}, 0
+
+  def announced(
+    state: state_lib.TrainState, batch: devices.DeviceBatch
+  ) -> tuple[state_lib.TrainState, step_lib.Scalars]:
+    nonlocal current
+    size = batch['image'].shape[-2]
+    if size == current:
+      return train_step(state, batch)
+    compiling = '' if size in compiled else ': compiling the train step'
+    reporter.message(f'images of {size} px{compiling}')
+    current = size
+    compiled.add(size)
+    with reporter.paused():
+      return train_step(state, batch)
+
+  return announced
 
 
 def make_eval_step(

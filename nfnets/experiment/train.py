@@ -3,28 +3,69 @@
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import ml_collections
 
-from nfnets import errors, weights
-from nfnets.data import source as source_lib
+from nfnets import weights
+from nfnets.data import growth
 from nfnets.experiment import (
   build,
   checks,
   classes,
+  ending,
   fitting,
   inputs,
   opening,
   resume,
+  splits,
 )
 from nfnets.experiment import config as config_lib
 from nfnets.experiment import steps as steps_lib
-from nfnets.training import checkpoint, devices, loop, reporting
-from nfnets.training import dataset as dataset_lib
+from nfnets.training import (
+  checkpoint,
+  devices,
+  early_stopping,
+  loop,
+  reporting,
+)
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
+
+
+class _Plan(NamedTuple):
+  """What a run does, from its first step to its last.
+
+  Attributes:
+    steps: the programs, and the settings that they are built from.
+    data: the splits.
+    length: the lengths in steps.
+    sizes: the stages with the sizes of the training images.
+  """
+
+  steps: steps_lib.Steps
+  data: splits.Splits
+  length: build.Lengths
+  sizes: tuple[growth.Stage, ...]
+
+
+class _Start(NamedTuple):
+  """What a run starts from; nothing is on the devices yet.
+
+  Attributes:
+    create: creates the state.
+    step: its step.
+    metrics: its evaluation metrics.
+    config: the settings of the run that saved it; None if there are none.
+  """
+
+  create: Callable[[], state_lib.TrainState]
+  step: int = 0
+  metrics: Mapping[str, float] = types.MappingProxyType({})
+  config: Mapping[str, object] | None = None
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -43,72 +84,125 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   """
   checks.check(config)
   build.check_batch_size(config, jax.device_count())
-  source, eval_source = _load_sources(config)
-  length = build.lengths(config, len(source))
-  schedule = build.make_schedule(config, length)
-  steps = steps_lib.make_steps(config, source.num_classes, schedule)
+  plan = _plan(config)
+  examples = len(plan.data.train)
   with contextlib.ExitStack() as stack:
-    before = stack.enter_context(resume.claimed(config, workdir, len(source)))
-    dataset = classes.describe(source, eval_source)
-    checkpointer = stack.enter_context(_checkpointer(config, workdir, dataset))
-    stack.enter_context(_explained(config, checkpointer))
-    create, start, metrics = _start_state(steps, checkpointer)
-    _compile(steps, source, eval_source, length)
-    resume.save_settings(config, workdir)
-    if start:
-      opening.announce(f'resuming from step {start}')
-    if start and 0 < before < length.total:
-      opening.announce(resume.describe_longer(before, length.total, start))
-    reporter = stack.enter_context(_reporter(config, workdir, length, start))
-    outcome = loop.train(
-      devices.replicate(create()),
-      train_step=steps.train,
-      batches=inputs.train_batches(
-        config, source, steps.model, steps.images_per_example
-      ),
-      evaluate=build.make_evaluation(
-        config, steps.model, steps.evaluation, eval_source
-      ),
-      checkpointer=checkpointer,
-      reporter=reporter,
-      total_steps=length.total,
-      log_every=config.log.every_steps,
-      eval_every=length.eval_every,
-      checkpoint_every=length.checkpoint_every,
-      skip_nonfinite=config.train.skip_nonfinite,
-      metrics=metrics,
+    before = stack.enter_context(resume.claimed(config, workdir, examples))
+    checkpointer = stack.enter_context(
+      _checkpointer(config, workdir, plan.data)
     )
-    reporter.message(_ending(outcome, workdir))
+    stack.enter_context(_explained(config, checkpointer))
+    start = _find_start(plan.steps, checkpointer)
+    _compile(plan)
+    resume.save_settings(config, workdir)
+    if start.step:
+      opening.announce(f'resuming from step {start.step}')
+    total = plan.length.total
+    if start.step and 0 < before < total:
+      opening.announce(resume.describe_longer(before, total, start.step))
+    reporter = stack.enter_context(
+      _reporter(config, workdir, plan.length, start.step)
+    )
+    history = early_stopping.read_history(workdir, start.step)
+    stopping = _stopping(plan, start, history)
+    outcome = _loop(plan, start, checkpointer, reporter, stopping)
+    test = ending.measure_test(
+      plan.steps, plan.data, outcome, reporter, history
+    )
+    if not outcome.exit_status and outcome.step < total:
+      why = stopping.describe(outcome.metrics)
+      reporter.message(f'stopped early at step {outcome.step}: {why}')
+    reporter.message(ending.describe(outcome, workdir, test))
+    if not outcome.exit_status:
+      reporter.message(ending.next_commands(config, workdir))
   return outcome.exit_status
 
 
-def _compile(
-  steps: steps_lib.Steps,
-  source: source_lib.Source,
-  eval_source: source_lib.Source,
-  length: build.Lengths,
-) -> None:
-  """Prints what will run, compiles it and checks that it fits in memory."""
-  opening.announce(
-    opening.describe_data(steps.config, source, eval_source, length)
+def _plan(config: ml_collections.ConfigDict) -> _Plan:
+  """Opens the data and builds the programs; compiles nothing."""
+  data = splits.load(config)
+  length = build.lengths(config, len(data.train))
+  schedule = build.make_schedule(config, length)
+  steps = steps_lib.make_steps(config, data.train.num_classes, schedule)
+  opening.warn_of_skip_gains(steps, length)
+  sizes = inputs.image_sizes(config, steps.model, length.total)
+  return _Plan(steps, data, length, sizes)
+
+
+def _loop(
+  plan: _Plan,
+  start: _Start,
+  checkpointer: checkpoint.Checkpointer,
+  reporter: reporting.Reporter,
+  stopping: early_stopping.EarlyStopping,
+) -> loop.Outcome:
+  """Trains from the start to the end."""
+  steps, length = plan.steps, plan.length
+  config = steps.config
+  return loop.train(
+    devices.replicate(start.create()),
+    train_step=steps_lib.announcing_sizes(steps.train, plan.sizes, reporter),
+    batches=inputs.train_batches(
+      config,
+      plan.data.train,
+      steps.model,
+      steps.images_per_example,
+      plan.sizes,
+    ),
+    evaluate=build.make_evaluation(
+      config, steps.model, steps.evaluation, plan.data.held_out
+    ),
+    checkpointer=checkpointer,
+    reporter=reporter,
+    total_steps=length.total,
+    log_every=config.log.every_steps,
+    eval_every=length.eval_every,
+    checkpoint_every=length.checkpoint_every,
+    skip_nonfinite=config.train.skip_nonfinite,
+    metrics=dict(start.metrics),
+    stopping=stopping,
   )
+
+
+def _stopping(
+  plan: _Plan, start: _Start, history: Sequence[Mapping[str, float]]
+) -> early_stopping.EarlyStopping:
+  """Creates what ends the run early, with its count at the start."""
+  config = plan.steps.config
+  stopping = early_stopping.EarlyStopping(
+    config.train.early_stopping_metric, config.train.early_stopping_patience
+  )
+  longer = False
+  if start.config and config.train.early_stopping_patience:
+    before = resume.total_steps(start.config, len(plan.data.train))
+    longer = before < plan.length.total
+  stopping.replay(history, start.step, longer)
+  return stopping
+
+
+def _compile(plan: _Plan) -> None:
+  """Prints what will run, compiles it and checks that it fits in memory."""
+  steps, data = plan.steps, plan.data
+  opening.announce(
+    opening.describe_data(steps.config, *data, length=plan.length)
+  )
+  if len(plan.sizes) > 1:
+    opening.announce(opening.describe_sizes(plan.sizes))
   opening.announce(opening.describe_network(steps))
   opening.announce(opening.COMPILING)
-  memory = fitting.check_training(steps, len(eval_source))
+  memory = fitting.check_training(steps, len(data.held_out))
   opening.announce(f'memory     {memory}')
 
 
 def _checkpointer(
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  dataset: dataset_lib.Dataset,
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, data: splits.Splits
 ) -> contextlib.closing:
   return contextlib.closing(
     checkpoint.Checkpointer(
       workdir / workdir_lib.CHECKPOINTS,
       keep=config.checkpoint.keep,
       config=config_lib.flatten(config),
-      dataset=dataset,
+      dataset=classes.describe(data.train, data.held_out),
     )
   )
 
@@ -130,42 +224,18 @@ def _reporter(
   )
 
 
-def _load_sources(
-  config: ml_collections.ConfigDict,
-) -> tuple[source_lib.Source, source_lib.Source]:
-  """Opens the splits to train and to evaluate on.
-
-  Raises:
-    UserError: their classes differ, or too many images are unreadable.
-  """
-  source = inputs.load_source(config, 'train')
-  eval_source = inputs.load_source(config, 'eval')
-  if source.class_names != eval_source.class_names:
-    differ = sorted(set(source.class_names) ^ set(eval_source.class_names))
-    raise errors.UserError(
-      f'{config.dataset}: {source.split} has {source.num_classes} classes and'
-      f' {eval_source.split} has {eval_source.num_classes}; they differ in'
-      f' {", ".join(differ[:5]) or "their order"}'
-    )
-  for split in (source, eval_source):
-    inputs.check_readable(config, split)
-  return source, eval_source
-
-
-def _start_state(
+def _find_start(
   steps: steps_lib.Steps, checkpointer: checkpoint.Checkpointer
-) -> tuple[Callable[[], state_lib.TrainState], int, dict[str, float]]:
-  """Reads what to start from; nothing is on the devices yet.
-
-  Returns:
-    What creates the state, its step, and its metrics.
-  """
+) -> _Start:
+  """Reads the latest checkpoint or the weights to start from, if any."""
   restored = checkpointer.restore_latest(steps_lib.state_shapes(steps))
   if restored is not None:
-    return lambda: restored.state, restored.step, restored.metrics
+    return _Start(
+      lambda: restored.state, restored.step, restored.metrics, restored.config
+    )
   config = steps.config
   if not config.init_from:
-    return functools.partial(steps_lib.create_state, steps), 0, {}
+    return _Start(functools.partial(steps_lib.create_state, steps))
   params, net_state = weights.load_for(
     config.init_from, steps.model, reset_head=True
   )
@@ -177,7 +247,7 @@ def _start_state(
     ema=bool(config.train.ema_decay),
     skips=bool(config.train.skip_nonfinite),
   )
-  return create, 0, {}
+  return _Start(create)
 
 
 def _explained(
@@ -193,28 +263,4 @@ def _explained(
     f'{fitting.less_training(config)}; for an evaluation, reduce'
     ' config.eval.batch_size',
     saved,
-  )
-
-
-def _ending(outcome: loop.Outcome, workdir: pathlib.Path) -> str:
-  """Describes how the run ended, with the paths of its files."""
-  lines = [f'stopped at step {outcome.step}: rerun the command to resume']
-  if not outcome.exit_status:
-    measured = {
-      'top1': 'held-out accuracy',
-      'ema_top1': 'held-out accuracy of the averaged weights',
-    }
-    lines = [
-      f'{text}: {outcome.metrics[f"eval/{name}"]:.2%}'
-      for name, text in measured.items()
-      if f'eval/{name}' in outcome.metrics
-    ]
-  checkpoints = workdir / workdir_lib.CHECKPOINTS
-  return '\n'.join(
-    [
-      *lines,
-      f'checkpoint:  {checkpoints / str(outcome.step)}',
-      f'metrics:     {workdir / workdir_lib.METRICS}',
-      f'TensorBoard: {workdir / workdir_lib.TENSORBOARD}',
-    ]
   )

@@ -72,9 +72,10 @@ class ModelConfig:
   activation: str = 'relu'  # a key of activations.ACTIVATIONS
   remat: bool = False  # the gradient recomputes the activations of each block
 
-  # Stem: 'deep' (four 3x3 convolutions, stride 4), '3x3' (one, stride 2) or
-  # '7x7_pool' (a 7x7 convolution and max pooling, stride 4).
-  stem: Literal['deep', '3x3', '7x7_pool'] = '7x7_pool'
+  # Stem: 'deep' (four 3x3 convolutions, stride 4), '3x3' (one, stride 2),
+  # '7x7_pool' (a 7x7 convolution and max pooling, stride 4), or 'small' (a 3x3
+  # convolution, stride 1) for images of about 32 pixels.
+  stem: Literal['deep', '3x3', '7x7_pool', 'small'] = '7x7_pool'
   # Output channels of the stem; multiplied by width unless the stem is 'deep'.
   stem_width: int = 64
 

@@ -11,7 +11,6 @@ import dataclasses
 import haiku as hk
 import jax
 
-from nfnets.layers import pooling
 from nfnets.models import nf_block, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -39,15 +38,13 @@ class NFNet(trunk.Trunk):
   def apply_stem(
     self, images: jax.Array, is_training: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """Returns the first block's input and the feature map of stride 2."""
+    """Returns the first block's input and the stem's last feature map."""
     del is_training
     h = stride_2 = self.stem[0](images)
     for conv in self.stem[1:]:
       stride_2 = h
       h = conv(nf_block.activate(self.config, h))
-    if self.config.stem == '7x7_pool':
-      h = pooling.max_pool(h, self.config.padding)
-    return h, stride_2
+    return self.pool_stem(h), stride_2
 
   def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
     """Returns the last feature map, given the last block's output."""
@@ -70,13 +67,13 @@ def _make_stem(config: ModelConfig) -> list[hk.Module]:
       nf_block.make_conv(config, out, 3, stride=stride, name=f'stem_conv{i}')
       for i, (out, stride) in enumerate(layers)
     ]
-  size = 7 if config.stem == '7x7_pool' else 3
+  size, stride = scaling.stem_filters(config)
   return [
     nf_block.make_conv(
       config,
       width,
       size,
-      stride=2,
+      stride=stride,
       with_bias=config.standardize,  # SkipInit's has none
       name='initial_conv',
     )

@@ -48,7 +48,7 @@ class Model(NamedTuple):
       endpoints cost nothing unless they are used:
         'stride_2', 'stride_4', ... 'stride_32': the last feature map of each
           resolution before its activation, float[B, ceil(H / s), ceil(W / s),
-          C];
+          C]; with the stem 'small', 'stride_1' to 'stride_8';
         'block_0', 'block_1', ...: the output of each block;
         'block_0/residual', ...: its residual branch before stochastic depth,
           skip gain and alpha, same shape as the output;
@@ -78,8 +78,9 @@ _BATCH_NORM = ('preactivation', 'batch_norm_axis')
 _RESNET = (
   *('train_size', 'test_size', 'crop_pct', 'crop_mode', 'mean', 'std'),
   *('drop_rate', 'stochdepth_rate', 'widths', 'depth', 'width', 'activation'),
-  *('remat', 'stem_width', 'bottleneck_ratio', 'padding', 'head_init'),
+  *('remat', 'stem', 'stem_width', 'bottleneck_ratio', 'padding', 'head_init'),
 )
+_RESNET_STEMS = ('7x7_pool', 'small')
 
 
 def list_models() -> list[str]:
@@ -148,6 +149,11 @@ def create_model(name: str, num_classes: int = 1000, **overrides: Any) -> Model:
   config = dataclasses.replace(
     _VARIANTS[name], num_classes=num_classes, **values
   )
+  if config.family in _NETWORKS and config.stem not in _RESNET_STEMS:
+    raise errors.UserError(
+      f'stem is {config.stem!r}, but {name} can only have one of'
+      f' {", ".join(_RESNET_STEMS)}'
+    )
   scaling.plan_blocks(config)  # rejects impossible widths before any tracing
   return _build(config)
 

@@ -16,7 +16,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import activations, plain_conv, pooling
+from nfnets.layers import activations, plain_conv
 from nfnets.models import nf_block, nf_resnet, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -121,7 +121,7 @@ class ResNet(trunk.Trunk):
     h = self.initial_conv(images)
     if not self.config.preactivation:
       h = self.activation(self.norm(h, is_training))
-    return pooling.max_pool(h, self.config.padding), h
+    return self.pool_stem(h), h
 
   def apply_final_activation(
     self, inputs: jax.Array, is_training: bool
@@ -185,7 +185,10 @@ class FixupResNet(trunk.Trunk):
     super().__init__(config, FixupBlock)
     self.activation = activations.get(config.activation).function
     self.initial_conv = _stem_conv(
-      config, _fan_out_normal(scaling.stem_channels(config), 7)
+      config,
+      _fan_out_normal(
+        scaling.stem_channels(config), scaling.stem_filters(config)[0]
+      ),
     )
 
   def apply_stem(
@@ -194,7 +197,7 @@ class FixupResNet(trunk.Trunk):
     """Returns the first block's input and the feature map of stride 2."""
     del is_training
     h = self.activation(self.initial_conv(images) + _scalar('bias1'))
-    return pooling.max_pool(h, self.config.padding), h
+    return self.pool_stem(h), h
 
   def shift_pool(self, pool: jax.Array) -> jax.Array:
     """Returns the classifier's input, given the pooled vector."""
@@ -222,10 +225,11 @@ def _fan_out_normal(
 def _stem_conv(
   config: ModelConfig, w_init: hk.initializers.Initializer | None = None
 ) -> plain_conv.PlainConv2D:
+  size, stride = scaling.stem_filters(config)
   return plain_conv.PlainConv2D(
     scaling.stem_channels(config),
-    7,
-    stride=2,
+    size,
+    stride=stride,
     bias_name=None,
     w_init=w_init,
     name='initial_conv',

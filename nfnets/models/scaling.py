@@ -79,6 +79,15 @@ def stem_channels(config: ModelConfig) -> int:
   return round_channels(config.stem_width * scale, config.channel_divisor)
 
 
+def stem_filters(config: ModelConfig) -> tuple[int, int]:
+  """Returns size and stride in pixels of the only convolution of a stem.
+
+  Not for the stem 'deep', which has several.
+  """
+  sizes = {'7x7_pool': (7, 2), '3x3': (3, 2), 'small': (3, 1)}
+  return sizes[config.stem]
+
+
 def final_channels(config: ModelConfig) -> int:
   """Returns the number of output channels of the last 1x1 convolution."""
   return round_channels(

@@ -6,7 +6,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import stochastic_depth
+from nfnets.layers import pooling, stochastic_depth
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 from nfnets.models.types import Endpoints
@@ -65,7 +65,9 @@ class Trunk(hk.Module):
     """
     kept = self._draw_kept(keys, images.dtype, is_training)
     h, stride_2 = self.apply_stem(images, is_training)
-    endpoints = {'stride_2': stride_2}
+    # A stem for small images keeps their resolution.
+    stride = 1 if self.config.stem == 'small' else 4
+    endpoints = {'stride_2': stride_2} if stride > 1 else {}
     block = 0
     for stage, layers in enumerate(self.stages):
       for layer in layers:
@@ -74,7 +76,7 @@ class Trunk(hk.Module):
         block += 1
       if stage == len(self.stages) - 1:
         h = self.apply_final_conv(h)
-      endpoints[f'stride_{4 * 2**stage}'] = h
+      endpoints[f'stride_{stride * 2**stage}'] = h
     pool = jnp.mean(self.apply_final_activation(h, is_training), axis=(1, 2))
     endpoints['pool'] = pool
     if self.linear is None:
@@ -93,6 +95,12 @@ class Trunk(hk.Module):
       is_training: see `__call__`.
     """
     raise NotImplementedError
+
+  def pool_stem(self, inputs: jax.Array) -> jax.Array:
+    """Applies max pooling to the stem's output, if the stem has it."""
+    if self.config.stem != '7x7_pool':
+      return inputs
+    return pooling.max_pool(inputs, self.config.padding)
 
   def apply_final_conv(self, inputs: jax.Array) -> jax.Array:
     """Returns the last feature map, given the last block's output."""

@@ -32,11 +32,13 @@ class Restored(NamedTuple):
     state: the train state as numpy arrays; see `devices.replicate`.
     step: its step number.
     metrics: evaluation metrics at that step; {} for one saved on exit.
+    config: the settings of the run that wrote it.
   """
 
   state: state_lib.TrainState
   step: int
   metrics: dict[str, float]
+  config: manifest_lib.Settings | None
 
 
 class Checkpointer:
@@ -105,7 +107,7 @@ class Checkpointer:
         )
       except errors.UserError as caught:
         error = str(caught)
-    header = found and (found.step, found.metrics)
+    header = found and (found.step, found.metrics, found.config)
     text = devices.broadcast_text(json.dumps([error, header]))
     error, header = json.loads(text)
     if error:
@@ -114,9 +116,9 @@ class Checkpointer:
       return None
     arrays = found.arrays if found else manifest_lib.zeros(target)
     arrays = devices.broadcast_arrays(arrays)
-    self._saved, metrics = header
+    self._saved, metrics, config = header
     state = manifest_lib.unflatten(arrays, target)
-    return Restored(state, self._saved, metrics)
+    return Restored(state, header[0], metrics, config)
 
   def save(
     self,

@@ -42,11 +42,13 @@ class Found(NamedTuple):
     arrays: the arrays of the train state by their stable names.
     step: its step number.
     metrics: evaluation metrics at that step; {} for one saved on exit.
+    config: the settings of the run that wrote it.
   """
 
   arrays: manifest_lib.Arrays
   step: int
   metrics: dict[str, float]
+  config: manifest_lib.Settings | None
 
 
 class Weights(NamedTuple):
@@ -203,7 +205,9 @@ def newest_intact(
         )
         check_fits(path, target, manifest)
         arrays = read_arrays(path, manifest['leaves'])
-        found = Found(arrays, manifest['step'], manifest['metrics'])
+        found = Found(
+          arrays, manifest['step'], manifest['metrics'], manifest['config']
+        )
     except manifest_lib.DamagedError as error:
       damaged[path] = str(error)
   lost = [f'{p.name}: {why}' for p, why in damaged.items() if os.listdir(p)]

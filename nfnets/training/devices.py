@@ -219,6 +219,11 @@ def smallest(value: int) -> int:
   return int(values.min())
 
 
+def of_primary(decision: bool) -> bool:
+  """Returns the decision of process 0 in every process."""
+  return broadcast_text('yes' if decision else 'no') == 'yes'
+
+
 def broadcast_text(text: str) -> str:
   """Returns the text of process 0 in every process."""
   if jax.process_count() == 1:

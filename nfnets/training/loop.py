@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 
 from nfnets import errors
-from nfnets.training import checkpoint, devices, reporting
+from nfnets.training import checkpoint, devices, early_stopping, reporting
 from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import interruption as interruption_lib
 from nfnets.training import state as state_lib
@@ -21,6 +21,11 @@ _log = logging.getLogger(__name__)
 # `evaluate.make_evaluation`.
 Evaluate: TypeAlias = Callable[
   [state_lib.TrainState, Callable[[], bool]], dict[str, float]
+]
+# See `step.make_train_step`.
+TrainStep: TypeAlias = Callable[
+  [state_lib.TrainState, devices.DeviceBatch],
+  tuple[state_lib.TrainState, step_lib.Scalars],
 ]
 
 
@@ -48,7 +53,7 @@ class DivergedError(errors.UserError):
 def train(
   state: state_lib.TrainState,
   *,
-  train_step: step_lib.TrainStep,
+  train_step: TrainStep,
   batches: devices.Batches,
   evaluate: Evaluate,
   checkpointer: checkpoint.Checkpointer,
@@ -57,6 +62,7 @@ def train(
   log_every: int,
   eval_every: int,
   checkpoint_every: int,
+  stopping: early_stopping.EarlyStopping,
   skip_nonfinite: int = 0,
   metrics: dict[str, float] | None = None,
 ) -> Outcome:
@@ -79,6 +85,7 @@ def train(
     checkpoint_every: steps between two checkpoints, of which those after a
       skipped step are omitted. The last step is saved too. Only a checkpoint at
       an evaluated step can become the best.
+    stopping: ends the run after an evaluation, or at the start if it is done.
     skip_nonfinite: number of steps in a row that may be skipped because their
       loss or gradient is not finite; above 0 needs `state.skips`.
     metrics: the metrics of the restored checkpoint.
@@ -107,9 +114,10 @@ def train(
         metrics = _evaluate(evaluate, state, step, reporter, interruption)
         if interruption.stopping:  # evaluated when the run resumes
           break
+        stopping.record(step, metrics)
       if _due(step, checkpoint_every, total_steps) and watch.drain():
         saver.save(state, step, metrics)
-      if step >= total_steps:
+      if step >= total_steps or stopping.done:
         break
       state, scalars = train_step(state, next(stream))
       step, metrics = step + 1, {}

@@ -52,6 +52,40 @@ class MetricsFile:
     self._file.close()
 
 
+def read_evaluations(
+  path: pathlib.Path, last_step: int
+) -> list[dict[str, float]]:
+  """Reads the lines of evaluations.
+
+  Args:
+    path: the file; without it there are none.
+    last_step: the last step to read lines of.
+
+  Returns:
+    'step' and the metrics of each line with one such as 'eval/top1' or
+    'test/top1', in order; what is not a number is NaN. Damaged lines are
+    omitted.
+  """
+  try:
+    text = path.read_bytes()
+  except OSError:
+    return []
+  found = []
+  for line in text.splitlines():
+    step = _step(line)
+    if step is None or step > last_step:
+      continue
+    values = files.parse_json(line)
+    if any(name.startswith(('eval/', 'test/')) for name in values):
+      found.append(
+        {
+          name: value if isinstance(value, int | float) else math.nan
+          for name, value in values.items()
+        }
+      )
+  return found
+
+
 def _drop_after(path: pathlib.Path, start_step: int) -> None:
   text = path.read_bytes()
   if text and not text.endswith(b'\n'):

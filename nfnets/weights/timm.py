@@ -109,6 +109,10 @@ def layouts(
       f'{config.name}: timm has no such network; choose one of'
       f' {", ".join(known)}'
     )
+  if config.stem == 'small':
+    raise errors.UserError(
+      f"{config.name}: timm has no network with the stem 'small'"
+    )
   return {path: _locate(path, config) for path in paths}
 
 

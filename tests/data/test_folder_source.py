@@ -10,8 +10,8 @@ from tests.data import pictures
 from tests.data.test_folders import touch
 
 
-def load(root, split='train'):
-  return sources.load_source(f'folder:{root}', split)
+def load(root, split='train', **options):
+  return sources.load_source(f'folder:{root}', split, **options)
 
 
 def ids(source):
@@ -75,6 +75,53 @@ def test_adding_an_image_moves_few_others(tmp_path):
   before = ids(load(tmp_path, 'test'))
   touch(tmp_path, 'a/new.jpg')
   assert len(before - ids(load(tmp_path, 'test'))) <= 1
+
+
+def test_part_of_train_can_be_held_out_beside_a_test_split(tmp_path):
+  names = [f'train/{c}/{i:03d}.jpg' for c in 'ab' for i in range(100)]
+  tests = [f'test/{c}/{i}.jpg' for c in 'ab' for i in range(7)]
+  touch(tmp_path, *names, *tests, 'train/one/1.jpg')
+  train, valid, test = (
+    load(tmp_path, split, held_out=0.2) for split in sources.SPLITS
+  )
+  assert np.bincount(train.labels).tolist() == [80, 80, 1]
+  assert np.bincount(valid.labels).tolist() == [20, 20]
+  assert not ids(train) & ids(valid)
+  assert ids(train) | ids(valid) == ids(load(tmp_path))
+  assert ids(test) == {str(tmp_path / name) for name in tests}
+  assert train.class_names == valid.class_names == test.class_names
+  # Each class keeps an image to train on.
+  most = load(tmp_path, held_out=0.999)
+  assert np.bincount(most.labels).tolist() == [1, 1, 1]
+  # Without the option nothing is held out.
+  assert ids(load(tmp_path, 'valid')) == ids(test)
+  # The rule is that of folders that are not divided.
+  touch(tmp_path / 'whole', *(name.removeprefix('train/') for name in names))
+  tenth = ids(load(tmp_path / 'whole', 'test'))
+  assert {path.replace('/whole/', '/train/') for path in tenth} == ids(
+    load(tmp_path, 'valid', held_out=0.1)
+  )
+  touch(tmp_path, 'train/a/new.jpg')
+  assert len(ids(valid) - ids(load(tmp_path, 'valid', held_out=0.2))) <= 1
+
+
+@pytest.mark.parametrize(
+  'names, expected',
+  [
+    (['train/a', 'train/b', 'val/a', 'test/a'], 'has a validation folder, '),
+    (['train/a', 'train/b', 'val/a'], 'has a validation folder, '),
+    (['train/a', 'train/b'], 'has no folders train and test'),
+    (['a', 'b'], 'has no folders train and test'),
+  ],
+)
+@pytest.mark.parametrize('split', sources.SPLITS)
+def test_only_train_beside_test_can_be_divided(
+  tmp_path, names, expected, split
+):
+  touch(tmp_path, *(f'{name}/{i}.jpg' for name in names for i in range(10)))
+  with pytest.raises(errors.UserError, match='config.data.held_out') as caught:
+    load(tmp_path, split, held_out=0.1)
+  assert f'{tmp_path} {expected}' in str(caught.value)
 
 
 def test_train_without_other_splits_is_divided(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.data import pipeline, positions, sources
+from nfnets.data import growth, pipeline, positions, sources
 from tests.data import pictures
 
 KEYS = ('image', 'label', 'mask')
@@ -46,6 +46,35 @@ def train(source, batch_size=16, seed=3, **reading):
     seed=seed,
     reading=pipeline.Reading(**reading),
   )
+
+
+def test_the_size_of_a_batch_depends_on_its_number(folder):
+  stages = (growth.Stage(0, 8), growth.Stage(2, 16), growth.Stage(5, 24))
+  source = folder_source(folder)
+
+  def grown(**reading):
+    return pipeline.train_batches(
+      source,
+      batch_size=16,
+      image_size=stages,
+      seed=3,
+      reading=pipeline.Reading(**reading),
+    )
+
+  sizes = [grown()[k]['image'].shape for k in range(6)]
+  assert sizes == [(16, s, s, 3) for s in (8, 8, 16, 16, 16, 24)]
+  # At its size, a batch is that of a run with only this size.
+  assert_same(grown()[3], train(source)[3])
+  # Also where a run resumes, and in each process.
+  for start in (1, 2, 4):
+    stream = grown().iterate(start)
+    for number in range(start, 6):
+      assert_same(next(stream), grown()[number])
+    stream.close()
+  halves = [grown(process_index=i, process_count=2)[5] for i in range(2)]
+  for key in KEYS:
+    both = np.concatenate([half[key] for half in halves])
+    np.testing.assert_array_equal(both, grown()[5][key])
 
 
 def assert_same(one, other):

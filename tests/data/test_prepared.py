@@ -122,6 +122,26 @@ def test_misspelled_name_gets_a_suggestion(data_dir):
     sources.load_source('digit_tf', 'train', data_dir)
 
 
+@pytest.mark.parametrize('name', ['digits_ar', 'digits_tf'])
+def test_the_end_of_train_is_held_out(data_dir, name):
+  train, valid, test = (
+    sources.load_source(name, split, data_dir, held_out=0.1)
+    for split in sources.SPLITS
+  )
+  assert [len(train), len(valid), len(test)] == [1293, 144, 360]
+  whole = sources.load_source(name, 'train', data_dir)
+  assert valid[0] == whole[1293] and valid[143] == whole[1436]
+  assert train[1292] == whole[1292]
+  with pytest.raises(IndexError):
+    train[1293]
+  assert test[0] == sources.load_source(name, 'test', data_dir)[0]
+
+
+def test_imagenet_cannot_be_divided(data_dir):
+  with pytest.raises(errors.UserError, match='it has a validation split'):
+    sources.load_source('imagenet2012', 'train', data_dir, held_out=0.1)
+
+
 def rename_splits(directory, names):
   """Renames the splits of prepared digits."""
   path = directory / 'dataset_info.json'

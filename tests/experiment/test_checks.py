@@ -54,6 +54,11 @@ def test_the_nearest_of_two_equally_similar_names_begins_alike():
     ({'data__data_dir': 's3://b/x'}, 'data_dir', 's3://b/x'),
     ({'init_from': '$NO_SUCH/x'}, 'config.init_from', '$NO_SUCH/x'),
     ({'freeze': True}, 'config.freeze', 'True'),
+    (
+      {'data__held_out': 0.1, 'data__train_split': 'all'},
+      'config.data.train_split',
+      "'all'",
+    ),
     ({'train__epochs': 0}, 'config.train.epochs', '0'),
     ({'train__epochs': 5}, 'config.optimizer.warmup_epochs', '5.0'),
     ({'train__epochs': 4.5}, 'config.train.epochs', '4.5'),

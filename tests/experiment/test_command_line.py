@@ -196,6 +196,10 @@ def test_a_file_sees_its_own_names_only(settings_file):
       ['augment.randaugment_magnitude=5'],
       'no effect, because config.augment.randaugment_layers is 0:',
     ),
+    (
+      ['train.early_stopping_metric=eval/loss'],
+      'because config.train.early_stopping_patience is 0:',
+    ),
     (['train.sam_share=0.5'], 'because config.train.sam_rho is 0.0'),
     (['optimizer.clip_eps=0.1'], 'because config.optimizer.clipping is 0.0'),
     (['train.epochs=30', 'train.steps=0'], None),

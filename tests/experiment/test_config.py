@@ -41,6 +41,8 @@ def test_differences_leave_out_what_does_not_affect_training():
   new.optimizer.learning_rate = 0.2
   new.log.every_steps = 1
   new.data.num_workers = 2
+  new.train.early_stopping_patience = 2
+  new.train.early_stopping_metric = 'eval/loss'
   assert config_lib.differences(
     config_lib.flatten(old), config_lib.flatten(new)
   ) == ['optimizer.learning_rate: 0.1 -> 0.2']

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from nfnets import errors
 from nfnets.data import pipeline
 from nfnets.experiment import build, command_line, inputs, recipes
 from nfnets.experiment import config as config_lib
@@ -39,6 +40,36 @@ def test_image_sizes_default_to_those_of_the_model(config, reading):
   inputs.train_batches(config, None, model, 1)
   inputs.eval_batches(config, range(5000), model)
   assert [call['image_size'] for call in reading] == [192, 256, 32, 48]
+
+
+def test_image_sizes_grow_to_those_of_the_model(config, reading):
+  model = build.make_model(config, 10)
+  assert inputs.image_sizes(config, model, 8) == ((0, 192),)
+  config.data.progressive_size = 96
+  stages = inputs.image_sizes(config, model, 8)
+  assert stages == ((0, 96), (2, 128), (4, 160), (6, 192))
+  inputs.train_batches(config, None, model, 1, stages)
+  assert reading[0]['image_size'] == stages
+  config.data.image_size = 128
+  assert inputs.image_sizes(config, model, 8)[-1].size == 128
+  config.data.image_size = 96
+  with pytest.raises(errors.UserError) as caught:
+    inputs.image_sizes(config, model, 8)
+  assert str(caught.value) == (
+    'config.data.progressive_size is 96: it must be below the size of the'
+    ' training images, which is 96 (config.data.image_size=96), or 0'
+  )
+
+
+def test_batches_may_have_the_size_of_those_of_another_split(
+  config, reading, caplog
+):
+  model = build.make_model(config, 10)
+  config.data.image_size = 32
+  inputs.eval_batches(config, range(5000), model, like=range(12))
+  inputs.eval_batches(config, range(12), model)
+  assert reading[0]['batch_size'] == reading[1]['batch_size']
+  assert len(caplog.messages) == 1  # of the preset, for one of them
 
 
 @pytest.mark.parametrize(
@@ -201,6 +232,8 @@ def test_warning_of_gray_images(
   inputs.make_preprocess(config, model)
   assert not caplog.messages
   config.augment.randaugment_layers = 1
+  # The smallest images are the ones to warn of.
+  config.data.image_size, config.data.progressive_size = 200, size
   inputs.make_preprocess(config, model)
   assert len(caplog.messages) == (remedy is not None)
   assert all(

@@ -46,6 +46,16 @@ def test_examples_are_those_of_the_step():
     assert str(np.argmax(label)) in caption
 
 
+def test_the_size_is_that_of_the_step():
+  config, _ = command_line.parse_config(
+    [*CONFIG, '--config.data.progressive_size=16', '--config.train.steps=400']
+  )
+  shapes = [
+    entry.examples(config, step, count=2)[0].shape for step in (99, 100, 300)
+  ]
+  assert shapes == [(2, size, size, 3) for size in (16, 24, 32)]
+
+
 def test_the_batch_size_limits_the_examples(tmp_path, monkeypatch, capsys):
   out = tmp_path / 'grid.png'
   monkeypatch.setattr(sys, 'argv', ['augment', f'--out={out}', *CONFIG])

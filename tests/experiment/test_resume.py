@@ -167,6 +167,12 @@ def test_a_start_that_fails_leaves_the_length_as_it_was(config, workdir):
   assert start(config, workdir) == int(360 * EXAMPLES / 64)
 
 
+def test_the_length_of_settings_of_an_earlier_version(config):
+  settings = config_lib.flatten(config)
+  assert resume.total_steps(settings, EXAMPLES) == int(360 * EXAMPLES / 64)
+  assert resume.total_steps({'train.steps': 7}, EXAMPLES) == 7
+
+
 def test_the_line_of_a_longer_run_has_all_three_steps():
   line = resume.describe_longer(100, 250, 80)
   assert 'had 100 steps and now has 250: from step 80 on' in line

@@ -1,9 +1,12 @@
 """The programs of a run, compiled before it starts."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
 
+from nfnets.data import growth
 from nfnets.experiment import inputs, steps
 from nfnets.training import devices
 from tests.experiment import tiny
@@ -50,6 +53,47 @@ def test_a_program_is_compiled_once(run, compilations):
   state, _ = run.train(state, batch)
   run.train(state, batch)
   assert len(compilations) == 1
+
+
+class Messages:
+  """Stands for a reporter."""
+
+  def __init__(self):
+    self.texts = []
+    self.pauses = 0
+
+  def message(self, text):
+    self.texts.append(text)
+
+  @contextlib.contextmanager
+  def paused(self):
+    self.pauses += 1
+    yield
+
+
+def test_changes_of_the_image_size_are_printed():
+  reporter = Messages()
+  stages = growth.stages(16, 32, 8)
+  step = steps.announcing_sizes(
+    lambda state, batch: (state + 1, batch), stages, reporter
+  )
+  state = 0
+  for batch in range(8):
+    size = growth.size_of(stages, batch)
+    state, out = step(state, {'image': np.zeros((4, 2, size, size, 3))})
+    assert out['image'].shape[-2] == size
+  assert state == 8
+  assert reporter.texts == [
+    'images of 16 px: compiling the train step',
+    'images of 24 px: compiling the train step',
+    'images of 32 px',
+  ]
+  assert reporter.pauses == 3
+
+
+def test_a_single_size_leaves_the_train_step_as_it_is(run):
+  stages = growth.constant(16)
+  assert steps.announcing_sizes(run.train, stages, None) is run.train
 
 
 def test_shapes_are_those_of_the_state(run):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nfnets import errors
-from nfnets.experiment import ahead, evaluate, inputs, steps, train
-from nfnets.training import checkpoint, loop
+from nfnets.experiment import ahead, build, evaluate, splits, steps, train
+from nfnets.training import checkpoint
 from tests.experiment import tiny
 
 
@@ -30,32 +30,13 @@ def test_settings_of_a_caller_are_checked(config, tmp_path, run):
   assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-  'classes, expected',
-  [(('a', 'c'), 'differ in b, c'), (('b', 'a'), 'differ in their order')],
-)
-def test_both_splits_have_the_same_classes(
-  config, monkeypatch, classes, expected
-):
-  names = {'train': ('a', 'b'), 'eval': classes}
-  monkeypatch.setattr(
-    inputs,
-    'load_source',
-    lambda config, use: types.SimpleNamespace(
-      split=use, class_names=names[use], num_classes=2
-    ),
-  )
-  with pytest.raises(errors.UserError, match=expected):
-    train._load_sources(config)
-
-
 def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   config.train.ema_decay = 0.9
   run = steps.make_steps(config, 10, lambda step: 0.1)
-  saver = checkpoint.Checkpointer(tmp_path)
-  create, step, metrics = train._start_state(run, saver)
-  assert (step, metrics) == (0, {})
-  state = create()
+  saver = checkpoint.Checkpointer(tmp_path, config={'train.steps': 7})
+  start = train._find_start(run, saver)
+  assert (start.step, start.metrics, start.config) == (0, {}, None)
+  state = start.create()
   assert state.ema_params.keys() == state.params.keys()
   state = jax.device_get(state)
   later = state._replace(
@@ -64,24 +45,30 @@ def test_the_start_is_random_or_the_latest_checkpoint(config, tmp_path):
   saver.save(5, later, {'eval/top1': 0.5})
   saver.close()
   saver = checkpoint.Checkpointer(tmp_path)
-  resumed, step, metrics = train._start_state(run, saver)
-  assert (step, metrics) == (5, {'eval/top1': 0.5})
-  jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed()), later)
+  start = train._find_start(run, saver)
+  assert (start.step, start.metrics) == (5, {'eval/top1': 0.5})
+  assert start.config == {'train.steps': 7}
+  jax.tree.map(
+    np.testing.assert_array_equal, jax.device_get(start.create()), later
+  )
 
 
 @pytest.mark.parametrize(
-  'status, first',
-  [
-    (143, 'stopped at step 9: rerun the command to resume'),
-    (0, 'held-out accuracy: 75.00%'),
-  ],
+  'saved, done', [(None, True), (9, True), (10, True), (5, False)]
 )
-def test_the_ending_contains_accuracy_and_paths(tmp_path, status, first):
-  outcome = loop.Outcome(None, 9, {'eval/top1': 0.75}, status)
-  lines = train._ending(outcome, tmp_path).splitlines()
-  assert lines == [
-    first,
-    f'checkpoint:  {tmp_path}/checkpoints/9',
-    f'metrics:     {tmp_path}/metrics.jsonl',
-    f'TensorBoard: {tmp_path}/tensorboard',
+def test_a_run_that_stopped_early_continues_when_it_is_longer(
+  config, saved, done
+):
+  config.train.early_stopping_patience = 1
+  plan = train._Plan(
+    types.SimpleNamespace(config=config),
+    splits.Splits(range(96), range(10)),
+    build.Lengths(9, 0, 1, 1),
+    (),
+  )
+  settings = saved and {'train.steps': saved, 'train.batch_size': 96}
+  start = train._Start(lambda: None, 6, {}, settings)
+  lines = [
+    {'step': step, 'eval/top1': 0.5, 'eval/loss': 1.0} for step in (3, 6)
   ]
+  assert train._stopping(plan, start, lines).done is done

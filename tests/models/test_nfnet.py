@@ -6,7 +6,7 @@ from jax import numpy as jnp
 
 from nfnets import models
 from nfnets.layers import convolution
-from nfnets.models import nfnet
+from nfnets.models import nfnet, scaling
 from tests import filled, helpers
 from tests.golden import fill
 
@@ -139,6 +139,21 @@ def test_endpoints_at_an_odd_size(tiny):
     **{f'block_4{suffix}': (2, 2, 2, 384) for suffix in ('', '/residual')},
     'pool': (2, 768),
   }
+
+
+@pytest.mark.parametrize('name', ['nfnet_f0', 'nf_resnet50', 'nf_regnet_b0'])
+def test_a_stem_for_small_images_keeps_their_resolution(name):
+  options = {'num_classes': 10, 'stem': 'small', 'depth': (1, 1, 1, 1)}
+  model = models.create_model(name, **options)
+  images = jax.ShapeDtypeStruct((2, 32, 32, 3), 'float32')
+  params, state = jax.eval_shape(model.init, jax.random.key(0), images)
+  (_, endpoints), _ = jax.eval_shape(
+    lambda p, x: model.apply(p, state, None, x, False), params, images
+  )
+  sides = {k: x.shape[1] for k, x in endpoints.items() if 'stride' in k}
+  assert sides == {f'stride_{s}': 32 // s for s in (1, 2, 4, 8)}
+  stem = params[f'{model.config.family}/~/initial_conv']['w']
+  assert stem.shape == (3, 3, 3, scaling.stem_channels(model.config))
 
 
 def test_unread_endpoints_cost_nothing(tiny):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from nfnets import models
+from nfnets import errors, models
 from nfnets.layers import convolution, pooling
 from tests import filled, helpers
 from tests.golden import fill
@@ -87,6 +87,25 @@ def test_batch_norm_uses_the_batch_in_training_and_remembers_it(preactivation):
     )
     # After one step, the bias-corrected average equals the mean of the batch.
     np.testing.assert_allclose(average[0, 0, 0], pooled, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['resnet50', 'fixup_resnet50'])
+def test_a_stem_for_small_images_keeps_their_resolution(name):
+  model = models.create_model(name, **TINY, stem='small')
+  (_, endpoints), _ = _train(model, fill.image(2, 16))
+  sides = {k: x.shape[1] for k, x in endpoints.items() if 'stride' in k}
+  assert sides == {f'stride_{s}': 16 // s for s in (1, 2, 4, 8)}
+  stem = filled.params(model)[f'{model.config.family}/~/initial_conv']['w']
+  assert stem.shape == (3, 3, 3, 4)
+
+
+@pytest.mark.parametrize('stem', ['deep', '3x3'])
+def test_other_stems_are_refused(stem):
+  with pytest.raises(errors.UserError) as caught:
+    models.create_model('resnet50', stem=stem)
+  assert str(caught.value) == (
+    f'stem is {stem!r}, but resnet50 can only have one of 7x7_pool, small'
+  )
 
 
 def test_statistics_across_devices_equal_those_of_one():

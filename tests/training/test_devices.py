@@ -7,6 +7,11 @@ from nfnets.training import devices
 from tests.training import tiny
 
 
+def test_one_process_decides_for_itself():
+  assert devices.of_primary(True) is True
+  assert devices.of_primary(False) is False
+
+
 def test_rows_are_split_in_order_and_numbered():
   batch = tiny.make_batch(12)
   rows = devices.shard_batch(batch)

@@ -19,7 +19,13 @@ import numpy as np
 
 from nfnets import cli
 from nfnets.runtime import distributed
-from nfnets.training import checkpoint, devices, loop, reporting
+from nfnets.training import (
+  checkpoint,
+  devices,
+  early_stopping,
+  loop,
+  reporting,
+)
 from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import step as step_lib
 from nfnets.training import workdir as workdir_lib
@@ -76,6 +82,8 @@ class Program:
     eval_every: int | None = None,
     stream: Any = None,
     skip_nonfinite: int = 0,
+    evaluate: loop.Evaluate | None = None,
+    patience: int = 0,
   ) -> loop.Outcome:
     """Trains from the latest checkpoint, as the experiment does."""
     workdir.mkdir(parents=True, exist_ok=True)
@@ -90,12 +98,16 @@ class Program:
         start_step=start,
         stream=stream,
       )
+      stopping = early_stopping.EarlyStopping('eval/top1', patience)
+      history = early_stopping.read_history(workdir, start)
+      stopping.replay(history, start, longer=False)
       with contextlib.closing(reporter):
         return loop.train(
           devices.replicate(restored.state if restored else self.initial),
           train_step=self.train_step,
           batches=batches or Batches(),
-          evaluate=evaluate_lib.make_evaluation(
+          evaluate=evaluate
+          or evaluate_lib.make_evaluation(
             self.eval_step, eval_batches or Batches(2), self.fold
           ),
           checkpointer=saver,
@@ -106,6 +118,7 @@ class Program:
           checkpoint_every=every,
           skip_nonfinite=skip_nonfinite,
           metrics=restored.metrics if restored else None,
+          stopping=stopping,
         )
 
 

@@ -19,7 +19,7 @@ def _config(**options):
 
 
 def test_round_trip():
-  config = _config(activation='silu')
+  config = _config(activation='silu', stem='small')
   contents = _contents(config)
   assert metadata.is_ours(contents.metadata)
   header = metadata.parse(contents, 'FILE')

@@ -125,6 +125,16 @@ def test_refuses_networks_that_timm_lacks(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_refuses_a_stem_that_timm_lacks(tmp_path):
+  params = tiny.params(stem='small')
+  options = {**tiny.OPTIONS, 'stem': 'small'}
+  with pytest.raises(errors.UserError, match="the stem 'small'"):
+    weights.save(
+      tmp_path / 'file', params, {}, tiny.NAME, layout='timm', **options
+    )
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', _NAMES)
 def test_timm_loads_saved_files(tmp_path, name):
