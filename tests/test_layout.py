@@ -18,6 +18,7 @@ OTHERS = {
   'experiment/test_controls.py': 'runs with growing images, early stopping',
   'experiment/test_processes.py': 'runs of several processes',
   'fuzz/test_fuzz.py': 'python -m tests.fuzz',
+  'models/test_gradient_costs.py': 'what gradients keep and how they sum',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
   'optim/test_three_steps.py': "optimizer steps against the reference's",

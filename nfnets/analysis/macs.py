@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 from nfnets.layers import convolution
 from nfnets.models import registry
@@ -17,7 +18,8 @@ from nfnets.models import registry
 def count_macs(function: Callable[..., object], *args: object) -> int:
   """Counts the MACs of a function's convolutions and matrix products.
 
-  Pooling and elementwise operations are not counted. A convolution counts the
+  Pooling and elementwise operations are not counted, nor operations whose
+  results are not used. A convolution counts the
   same however it is lowered, with every position of its window, padding
   included; zeros that the gradient of a strided convolution puts between its
   inputs are left out on average. A loop counts once per iteration, a branch as
@@ -32,7 +34,9 @@ def count_macs(function: Callable[..., object], *args: object) -> int:
     The number of MACs, exact without such gradients.
   """
   with convolution.lowering('plain'):
-    return _jaxpr_macs(jax.make_jaxpr(function)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _jaxpr_macs(used)
 
 
 def model_macs(model: registry.Model, size: int) -> int:
@@ -74,14 +78,14 @@ def _equation_macs(equation: core.JaxprEqn) -> int:
     # Zeros between the inputs, as in the gradient of strided convolutions.
     zeros = math.prod(params['lhs_dilation'])
     return outputs * math.prod(kernel) // kernel[out_axis] // zeros
-  inner = [_jaxpr_macs(jaxpr) for jaxpr in _inner_jaxprs(params)]
+  inner = [_jaxpr_macs(jaxpr) for jaxpr in inner_jaxprs(params)]
   if primitive == 'cond':
     return max(inner)
   return sum(inner) * (params['length'] if primitive == 'scan' else 1)
 
 
-def _inner_jaxprs(params: Mapping[str, object]) -> Iterator[core.Jaxpr]:
-  """Yields the programs among an operation's parameters."""
+def inner_jaxprs(params: Mapping[str, object]) -> Iterator[core.Jaxpr]:
+  """Yields the programs among the parameters of an operation of a jaxpr."""
   for value in params.values():
     for item in value if isinstance(value, tuple | list) else (value,):
       if isinstance(item, core.ClosedJaxpr):

@@ -4,7 +4,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import convolution, ws_conv
+from nfnets.layers import broadcast, convolution, ws_conv
 
 
 class PlainConv2D(hk.Module):
@@ -49,14 +49,21 @@ class PlainConv2D(hk.Module):
     self.w_init = w_init or hk.initializers.VarianceScaling(1.0, 'fan_in')
     self.padding = ws_conv.explicit_padding(padding, kernel_size)
 
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Maps float[B, H, W, C] to float[B, H', W', output_channels]."""
+  def __call__(
+    self,
+    inputs: jax.Array,
+    factor: jax.Array | None = None,
+    kept: jax.typing.ArrayLike = 1.0,
+  ) -> jax.Array:
+    """Applies the convolution, see `ws_conv.WSConv2D.__call__`."""
     size, channels = self.kernel_size, inputs.shape[-1] // self.groups
     weight = hk.get_parameter(
       'w',
       (size, size, channels, self.output_channels),
       init=self.w_init,
     )
+    if factor is not None:
+      weight = weight * broadcast.broadcast_to(factor, weight.shape)
     outputs = convolution.conv2d(
       inputs,
       weight,
@@ -69,4 +76,6 @@ class PlainConv2D(hk.Module):
     bias = hk.get_parameter(
       self.bias_name, (self.output_channels,), init=jnp.zeros
     )
-    return outputs + bias.reshape(1, 1, 1, -1)
+    if factor is not None:
+      bias = bias * broadcast.broadcast_to(factor, bias.shape)
+    return broadcast.add_bias(outputs, bias, kept)

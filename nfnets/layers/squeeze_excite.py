@@ -7,6 +7,8 @@ import jax
 from jax import nn
 from jax import numpy as jnp
 
+from nfnets.layers import linear
+
 ATTENTION_GAIN = 2.0
 """Factor of the gates in normalizer-free networks: their mean is near 1/2."""
 
@@ -31,8 +33,8 @@ class SqueezeExcite(hk.Module):
       name: the Haiku module's name.
     """
     super().__init__(name=name)
-    self.reduce = hk.Linear(hidden, name='linear')
-    self.expand = hk.Linear(channels, name='linear_1')
+    self.reduce = linear.Linear(hidden, name='linear')
+    self.expand = linear.Linear(channels, name='linear_1')
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Maps float[B, H, W, C] to gates float[B, 1, 1, C]."""

@@ -12,7 +12,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import convolution
+from nfnets.layers import broadcast, convolution
 from nfnets.layers.convolution import standardization
 
 Epsilon = Literal['floor', 'additive']
@@ -126,8 +126,22 @@ class WSConv2D(hk.Module):
     self.gain_init = gain_init
     self.scale = scale
 
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Maps float[B, H, W, C] to float[B, H', W', output_channels]."""
+  def __call__(
+    self,
+    inputs: jax.Array,
+    factor: jax.Array | None = None,
+    kept: jax.typing.ArrayLike = 1.0,
+  ) -> jax.Array:
+    """Applies the convolution, or factor * kept * convolution.
+
+    Args:
+      inputs: float[B, H, W, C], already multiplied by `kept`.
+      factor: float[] that multiplies filters and bias; None for 1.
+      kept: float[B, 1, 1, 1] of zeros and ones.
+
+    Returns:
+      float[B, H', W', output_channels].
+    """
     size, channels = self.kernel_size, inputs.shape[-1] // self.groups
     weight = hk.get_parameter(
       'w',
@@ -140,6 +154,9 @@ class WSConv2D(hk.Module):
       init=hk.initializers.Constant(self.gain_init),
     )
     bias = hk.get_parameter('bias', (self.output_channels,), init=jnp.zeros)
+    if factor is not None:
+      factor = broadcast.broadcast_to(factor, gain.shape)
+      gain, bias = gain * factor, bias * factor
     outputs = convolution.conv2d(
       inputs,
       standardize_weight(weight, gain * self.scale, epsilon=self.epsilon),
@@ -147,4 +164,4 @@ class WSConv2D(hk.Module):
       padding=self.padding,
       groups=self.groups,
     )
-    return outputs + bias.reshape(1, 1, 1, -1)
+    return broadcast.add_bias(outputs, bias, kept)

@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from nfnets import xla
 from nfnets.layers import (
   activations,
+  broadcast,
   plain_conv,
   pooling,
   squeeze_excite,
@@ -82,13 +83,19 @@ def make_conv(
 
 
 def activate(
-  config: ModelConfig, inputs: jax.Array, *, last: bool = False
+  config: ModelConfig,
+  inputs: jax.Array,
+  factor: jax.typing.ArrayLike = 1.0,
+  *,
+  last: bool = False,
 ) -> jax.Array:
   """Applies the model's activation, with its gamma unless the weights have it.
 
   Args:
     config: the model's configuration.
     inputs: float[B, H, W, C].
+    factor: more constants >= 0 that multiply the result; they broadcast to the
+      inputs and are not differentiated.
     last: whether no convolution follows. Such an activation keeps its gamma in
       a folded network, since there are no filters to fold it into.
 
@@ -98,8 +105,8 @@ def activate(
   activation = activations.get(config.activation)
   in_weights = config.gamma_in_weights or (config.folded and not last)
   if in_weights or not config.standardize:
-    return activation.function(inputs)
-  return activation.scaled(inputs)
+    return activation.times(inputs, factor)
+  return activation.times(inputs, activation.gamma * factor)
 
 
 class NFBlock(hk.Module):
@@ -137,9 +144,9 @@ class NFBlock(hk.Module):
     self.shortcut = _make_shortcut(config, plan)
     # RegNets have attention inside the bottleneck, other families at its end.
     self.inner_gates: Gates = _open_gates
-    self.gates: Gates = _open_gates
+    self.gates: Gates | None = None
     if config.inverted:
-      self.inner_gates = _make_gates(config, width)
+      self.inner_gates = _make_gates(config, width) or _open_gates
     else:
       self.gates = _make_gates(config, plan.out_channels)
 
@@ -163,23 +170,29 @@ class NFBlock(hk.Module):
     del is_training
     beta = xla.opaque(jnp.asarray(self.plan.beta, inputs.dtype))
     # As in the released code, beta scales the output of the activation.
-    activated = activate(self.config, inputs) * beta
+    activated = activate(self.config, inputs, beta)
     h = self.conv0(activated)
     h = self.conv1(activate(self.config, h))
     for conv in self.extra_convs:
       h = conv(activate(self.config, h))
-    h = h * self.inner_gates(h)
-    h = self.conv2(activate(self.config, h))
-    gates = self.gates(h)
-    # The factors are multiplied first: they are small, and each would otherwise
-    # cost a pass over h, forward and backward.
-    factor = self.config.alpha * self._skip_gain() * gates * kept
-    return self.shortcut(inputs, activated) + factor * h, h * gates
+    h = h * broadcast.broadcast_to(self.inner_gates(h), h.shape)
+    gain = self._skip_gain(h.dtype) * self.config.alpha
+    if self.gates is None:
+      # Factors of the outputs would cost a pass over them, forward and back.
+      branch = self.conv2(activate(self.config, h, kept), gain, kept)
+      residual = self.conv2(activate(self.config, h))
+    else:
+      h = self.conv2(activate(self.config, h))
+      gates = self.gates(h)
+      factor = broadcast.broadcast_to(gain, gates.shape) * gates * kept
+      branch = broadcast.broadcast_to(factor, h.shape) * h
+      residual = h * gates
+    return self.shortcut(inputs, activated) + branch, residual
 
-  def _skip_gain(self) -> jax.typing.ArrayLike:
+  def _skip_gain(self, dtype: jnp.dtype) -> jax.Array:
     """Returns the learned scalar of the residual branch, or 1 without one."""
     if not self.config.skip_gain:
-      return 1.0
+      return jnp.ones((), dtype)
     init = hk.initializers.Constant(self.config.skip_gain_init)
     return hk.get_parameter('skip_gain', (), init=init)
 
@@ -196,16 +209,21 @@ def _make_shortcut(config: ModelConfig, plan: scaling.BlockPlan) -> Shortcut:
     stride=1 if config.pool_shortcut else plan.stride,
     name='conv_shortcut',
   )
-  return lambda inputs, activated: conv(
-    pooling.average_pool(activated) if pools else activated
-  )
+
+  def shortcut(inputs: jax.Array, activated: jax.Array) -> jax.Array:
+    del inputs
+    outputs = conv(pooling.average_pool(activated) if pools else activated)
+    # Otherwise XLA sums the cotangent once more for the bias.
+    return xla.materialize(outputs)
+
+  return shortcut
 
 
-def _make_gates(config: ModelConfig, channels: int) -> Gates:
-  """Creates the attention with its gain; open gates if the model has none."""
+def _make_gates(config: ModelConfig, channels: int) -> Gates | None:
+  """Creates the attention with its gain; None if the model has none."""
   attention = make_attention(config, channels)
   if attention is None:
-    return _open_gates
+    return None
   return lambda h: squeeze_excite.ATTENTION_GAIN * attention(h)
 
 

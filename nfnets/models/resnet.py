@@ -16,7 +16,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import activations, plain_conv
+from nfnets.layers import activations, broadcast, plain_conv
 from nfnets.models import nf_block, nf_resnet, scaling, trunk
 from nfnets.models.config import ModelConfig
 
@@ -96,7 +96,8 @@ class ResBlock(hk.Module):
     if self.conv_shortcut is not None and self.shortcut_norm is not None:
       shortcut = self.shortcut_norm(self.conv_shortcut(inputs), is_training)
     if self.attention is not None:
-      h = h * self.attention(h)  # without gain: normalization sets the scale
+      # Without gain: normalization sets the scale.
+      h = h * broadcast.broadcast_to(self.attention(h), h.shape)
     outputs = shortcut + h * kept
     if not self.config.preactivation:
       outputs = self.activation(outputs)
@@ -164,13 +165,14 @@ class FixupBlock(hk.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """Applies the block, see `nf_block.NFBlock.__call__`."""
     del is_training
-    shifted = inputs + _scalar('bias1a')
+    shifted = _shift(inputs, 'bias1a')
     h = self.convs[0](shifted)
-    h = self.activation(h + _scalar('bias1b'))
-    h = self.convs[1](h + _scalar('bias2a'))
-    h = self.activation(h + _scalar('bias2b'))
-    h = self.convs[2](h + _scalar('bias3a'))
-    h = h * _scalar('scale', 1.0) + _scalar('bias3b')
+    h = self.activation(_shift(h, 'bias1b'))
+    h = self.convs[1](_shift(h, 'bias2a'))
+    h = self.activation(_shift(h, 'bias2b'))
+    h = self.convs[2](_shift(h, 'bias3a'))
+    scale = hk.get_parameter('scale', (), init=jnp.ones)
+    h = _shift(h * broadcast.broadcast_to(scale, h.shape), 'bias3b')
     shortcut = inputs
     if self.conv_shortcut is not None:
       shortcut = self.conv_shortcut(shifted)
@@ -196,17 +198,18 @@ class FixupResNet(trunk.Trunk):
   ) -> tuple[jax.Array, jax.Array]:
     """Returns the first block's input and the feature map of stride 2."""
     del is_training
-    h = self.activation(self.initial_conv(images) + _scalar('bias1'))
+    h = self.activation(_shift(self.initial_conv(images), 'bias1'))
     return self.pool_stem(h), h
 
   def shift_pool(self, pool: jax.Array) -> jax.Array:
     """Returns the classifier's input, given the pooled vector."""
-    return pool + _scalar('bias2')
+    return _shift(pool, 'bias2')
 
 
-def _scalar(name: str, value: float = 0.0) -> jax.Array:
-  """Returns a parameter of shape ()."""
-  return hk.get_parameter(name, (), init=hk.initializers.Constant(value))
+def _shift(inputs: jax.Array, name: str) -> jax.Array:
+  """Adds a scalar parameter."""
+  bias = hk.get_parameter(name, (), init=jnp.zeros)
+  return inputs + broadcast.broadcast_to(bias, inputs.shape)
 
 
 def _fan_out_normal(

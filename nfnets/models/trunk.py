@@ -6,7 +6,7 @@ import haiku as hk
 import jax
 from jax import numpy as jnp
 
-from nfnets.layers import pooling, stochastic_depth
+from nfnets.layers import linear, pooling, stochastic_depth
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 from nfnets.models.types import Endpoints
@@ -42,7 +42,7 @@ class Trunk(hk.Module):
     ]
     self.linear = None
     if config.num_classes:
-      self.linear = hk.Linear(
+      self.linear = linear.Linear(
         config.num_classes,
         w_init=hk.initializers.RandomNormal(config.head_init),
         name='linear',

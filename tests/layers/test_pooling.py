@@ -1,7 +1,9 @@
 """Pooling against loops over windows."""
 
+import jax
 import numpy as np
 import pytest
+from jax import lax
 from jax import numpy as jnp
 
 from nfnets.layers import pooling
@@ -39,3 +41,25 @@ def test_max_pool_with_either_padding(size, padding):
       expected[:, i, j] = x[:, top:bottom, left:right].max((1, 2))
   pooled = pooling.max_pool(jnp.asarray(x, jnp.float32), padding)
   np.testing.assert_allclose(pooled, expected, rtol=helpers.RTOL_ELEMENTWISE)
+
+
+@pytest.mark.parametrize('size', [6, 7])
+@pytest.mark.parametrize('padding', ['same', 'symmetric'])
+def test_max_pools_gradient_goes_to_the_first_maximum(size, padding):
+  rng = np.random.default_rng(0)
+  # Few values, so that most windows have several maxima.
+  x = jnp.asarray(rng.integers(0, 3, (2, size, size, 3)), jnp.float32)
+  pads = 'SAME' if padding == 'same' else ((0, 0), (1, 1), (1, 1), (0, 0))
+  window, stride = (1, 3, 3, 1), (1, 2, 2, 1)
+  expected, pull = jax.vjp(
+    lambda x: lax.reduce_window(x, -np.inf, lax.max, window, stride, pads), x
+  )
+  cotangent = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+  outputs, our_pull = jax.vjp(lambda x: pooling.max_pool(x, padding), x)
+  np.testing.assert_array_equal(outputs, expected)
+  np.testing.assert_allclose(
+    our_pull(cotangent)[0],
+    pull(cotangent)[0],
+    rtol=helpers.RTOL_REDUCTION,
+    atol=1e-6,
+  )
