@@ -33,8 +33,7 @@ def main() -> int:
     [f'--config={options.config}', *rest], workdir
   )
   workdir = workdir or pathlib.Path('runs', name)
-  if options.weights:
-    options.weights = str(files.user_path(options.weights, '--weights'))
+  weights = [str(files.user_path(w, '--weights')) for w in options.weights]
 
   from nfnets.experiment import ahead, build, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
@@ -53,7 +52,7 @@ def main() -> int:
   ):
     platforms.check()
     if options.mode == 'eval':
-      return evaluate.evaluate(config, workdir, options.weights)
+      return evaluate.evaluate(config, workdir, weights)
     return train.train(config, workdir)
 
 
@@ -92,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--weights',
     metavar='FILE',
-    help='with --mode=eval: a weights file to measure instead of a checkpoint',
+    action='append',
+    default=[],
+    help='with --mode=eval: a weights file to measure instead of a checkpoint;'
+    ' several, each with its own --weights, are compared in a table',
   )
   _add_topology(parser)
   _add_processes(parser)
