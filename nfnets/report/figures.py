@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from nfnets import errors
 from nfnets.report import numbers
 
 WIDTH, HEIGHT = 460, 260
@@ -20,7 +21,7 @@ _MOST_POINTS = 300  # of a curve
 _FEW_POINTS = 30
 _NUMBERED = 20  # classes up to which the cells of the matrix show their counts
 _SHOWN = 24  # letters of a class name beside the matrix
-_LETTER = 6.5  # width of a letter
+_LETTER = 7  # width of a letter
 
 Curve = Sequence[tuple[int, float]]
 
@@ -238,4 +239,9 @@ def matrix(
 
 
 def _shortened(name: str) -> str:
-  return name if len(name) <= _SHOWN else f'{name[: _SHOWN - 1]}…'
+  """Cuts a name in its middle: similar ones often differ at their ends."""
+  name = errors.printable(name)
+  if len(name) <= _SHOWN:
+    return name
+  end = _SHOWN // 2
+  return f'{name[: _SHOWN - end - 1]}…{name[-end:]}'
