@@ -65,6 +65,18 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
     *TINY,
     *FEW_STEPS,
   ),
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --config.data.progressive_size=16 --workdir=/tmp/growing': (
+    *TINY,
+    *FEW_STEPS,
+  ),
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --config.train.early_stopping_patience=3 --workdir=/tmp/early': (
+    *TINY,
+    *FEW_STEPS,
+  ),
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --config.data.held_out=0.1 --workdir=/tmp/tested': (*TINY, *FEW_STEPS),
   'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
   'python -m nfnets.predict --weights=digits.safetensors --json photo.jpg': (),
 }

@@ -66,8 +66,8 @@ def check_divisible(root: str) -> None:
   if not test or not _first(at, NAMES['train']):
     raise errors.UserError(
       f'config.data.held_out: {root} has no folders train and test with folders'
-      ' of classes: set held_out to 0 (if there is no'
-      ' held-out folder, a tenth of each class is held out)'
+      ' of classes: set held_out to 0 (if there is no held-out folder, a tenth'
+      ' of each class is held out)'
     )
 
 

@@ -172,7 +172,8 @@ def _part(
   for label in range(source.num_classes):
     members = np.flatnonzero(source.labels == label)
     hashes = [hashlib.sha256(paths[i]).digest() for i in members]
-    count = max(round(fraction * len(members)), int(len(members) > 1))
+    count = max(1, round(fraction * len(members)))
+    count = min(count, len(members) - 1)
     smallest = sorted(range(len(members)), key=hashes.__getitem__)[:count]
     held_out[members[smallest]] = True
   chosen = ~held_out if split == 'train' else held_out

@@ -70,7 +70,7 @@ def size_of(stages: Sequence[Stage], batch: int) -> int:
   """Returns the size of the images in a batch, pixels.
 
   Args:
-    stages: in order.
+    stages: the stages of the run, in order.
     batch: the batch's number, from 0.
   """
   return next(s.size for s in reversed(stages) if s.first <= batch)

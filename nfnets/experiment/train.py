@@ -114,7 +114,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     test = ending.measure_test(
       plan.steps, plan.data, outcome, reporter, history
     )
-    if outcome.stopped_early:
+    if not outcome.exit_status and outcome.step < total:
       why = stopping.describe(outcome.metrics)
       reporter.message(f'stopped early at step {outcome.step}: {why}')
     reporter.message(ending.describe(outcome, workdir, test))

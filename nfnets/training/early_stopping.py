@@ -97,7 +97,7 @@ class EarlyStopping:
     """Explains why the run has ended, and which step was the best.
 
     Args:
-      metrics: of the last evaluation.
+      metrics: what the last evaluation measured.
     """
     name = self._averaged if self._averaged in metrics else self._metric
     best = abs(self._best)
@@ -105,8 +105,8 @@ class EarlyStopping:
     found = f'best {value} at step {self._best_step}'
     return (
       f'{name} has not improved in {self._in_vain} evaluations'
-      f' ({found if self._best_step else "never finite"}): to train longer,'
-      ' increase config.train.early_stopping_patience or config.train.epochs'
+      f' ({found if self._best_step else "never finite"}); to continue,'
+      ' increase config.train.early_stopping_patience or make the run longer'
     )
 
 

@@ -38,14 +38,12 @@ class Outcome(NamedTuple):
     metrics: evaluation metrics at this step; {} if it was not evaluated.
     exit_status: 0; or, once a checkpoint was saved, 143 after SIGTERM, 130
       after Ctrl-C and 129 after SIGHUP.
-    stopped_early: whether early stopping ended the run before its last step.
   """
 
   state: state_lib.TrainState
   step: int
   metrics: dict[str, float]
   exit_status: int
-  stopped_early: bool = False
 
 
 class DivergedError(errors.UserError):
@@ -64,9 +62,9 @@ def train(
   log_every: int,
   eval_every: int,
   checkpoint_every: int,
+  stopping: early_stopping.EarlyStopping,
   skip_nonfinite: int = 0,
   metrics: dict[str, float] | None = None,
-  stopping: early_stopping.EarlyStopping | None = None,
 ) -> Outcome:
   """Trains from `state.step` to `total_steps`.
 
@@ -87,11 +85,10 @@ def train(
     checkpoint_every: steps between two checkpoints, of which those after a
       skipped step are omitted. The last step is saved too. Only a checkpoint at
       an evaluated step can become the best.
+    stopping: ends the run after an evaluation, or at the start if it is done.
     skip_nonfinite: number of steps in a row that may be skipped because their
       loss or gradient is not finite; above 0 needs `state.skips`.
     metrics: the metrics of the restored checkpoint.
-    stopping: ends the run after an evaluation, or at the start if it is done;
-      None never does.
 
   Returns:
     The final state, and how training ended.
@@ -104,7 +101,6 @@ def train(
   """
   step = int(jax.device_get(state.step))
   metrics = dict(metrics or {})
-  stopping = stopping or early_stopping.EarlyStopping('eval/top1', 0)
   saver = _Saver(checkpointer, reporter)
   watch = _Watch(reporter, log_every, checkpointer, skip_nonfinite)
   with (
@@ -131,13 +127,7 @@ def train(
     checkpointer.wait()
     # No process exits while another still needs it.
     devices.barrier('end of training')
-    return Outcome(
-      state,
-      step,
-      metrics,
-      interruption.exit_status,
-      stopping.done and step < total_steps,
-    )
+    return Outcome(state, step, metrics, interruption.exit_status)
 
 
 def _due(step: int, every: int, total_steps: int) -> bool:

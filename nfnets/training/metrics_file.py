@@ -52,7 +52,9 @@ class MetricsFile:
     self._file.close()
 
 
-def read_evaluations(path: pathlib.Path, last_step: int) -> list[dict]:
+def read_evaluations(
+  path: pathlib.Path, last_step: int
+) -> list[dict[str, float]]:
   """Reads the lines of evaluations.
 
   Args:
@@ -60,8 +62,9 @@ def read_evaluations(path: pathlib.Path, last_step: int) -> list[dict]:
     last_step: the last step to read lines of.
 
   Returns:
-    Lines with metrics such as 'eval/top1' or 'test/top1', in order; null is
-    NaN. Damaged lines are omitted.
+    'step' and the metrics of each line with one such as 'eval/top1' or
+    'test/top1', in order; what is not a number is NaN. Damaged lines are
+    omitted.
   """
   try:
     text = path.read_bytes()
@@ -74,7 +77,12 @@ def read_evaluations(path: pathlib.Path, last_step: int) -> list[dict]:
       continue
     values = files.parse_json(line)
     if any(name.startswith(('eval/', 'test/')) for name in values):
-      found.append({k: math.nan if v is None else v for k, v in values.items()})
+      found.append(
+        {
+          name: value if isinstance(value, int | float) else math.nan
+          for name, value in values.items()
+        }
+      )
   return found
 
 

@@ -90,6 +90,9 @@ def test_part_of_train_can_be_held_out_beside_a_test_split(tmp_path):
   assert ids(train) | ids(valid) == ids(load(tmp_path))
   assert ids(test) == {str(tmp_path / name) for name in tests}
   assert train.class_names == valid.class_names == test.class_names
+  # Each class keeps an image to train on.
+  most = load(tmp_path, held_out=0.999)
+  assert np.bincount(most.labels).tolist() == [1, 1, 1]
   # Without the option nothing is held out.
   assert ids(load(tmp_path, 'valid')) == ids(test)
   # The rule is that of folders that are not divided.

@@ -97,10 +97,10 @@ def test_a_run_that_stopped_early_continues_on_request(
   shutil.copytree(tmp_path / 'checkpoints' / '7', resumed / 'checkpoints' / '7')
   assert train.train(config, resumed) == 0
   assert evaluated(resumed) == [2, 4, 6, 8, 10]
-  # Or with more patience.
+  # Or with more patience, which step 8 would have exhausted.
   config.train.early_stopping_patience = 3
   assert train.train(config, tmp_path) == 0
-  assert evaluated(tmp_path) == [2, 4, 6, 8, 10, 12]
+  assert evaluated(tmp_path) == [2, 4, 6, 8, 10, 12, 14]
 
 
 def test_the_test_split_is_measured_at_the_end(config, tmp_path, capsys):

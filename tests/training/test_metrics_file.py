@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -75,6 +76,26 @@ def test_damaged_lines_are_kept_in_a_copy(tmp_path, damaged, caplog):
   assert path.read_bytes() == b'{"step": 1, "a": 0}\n'
   assert (tmp_path / 'metrics.jsonl.damaged').read_bytes() == original
   assert 'is damaged and was dropped' in caplog.text
+
+
+def test_evaluations_are_read(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  assert metrics_file.read_evaluations(path, 9) == []
+  path.write_bytes(
+    b'{"step": 1, "train/loss": 2.5}\n'
+    b'{"step": 2, "eval/top1": 0.5, "eval/loss": null}\n'
+    b'garbage\n'
+    b'{"step": 4, "test/top1": "x"}\n'
+    b'{"step": 6, "eval/top1": 0.75}\n'
+    b'{"step": 6, "ev'
+  )
+  two, four, six = metrics_file.read_evaluations(path, 6)
+  assert (two['step'], two['eval/top1'], six) == (
+    *(2, 0.5),
+    {'step': 6, 'eval/top1': 0.75},
+  )
+  assert math.isnan(two['eval/loss']) and math.isnan(four['test/top1'])
+  assert metrics_file.read_evaluations(path, 5) == [two, four]
 
 
 def test_a_complete_last_line_without_its_end_is_kept(tmp_path):
