@@ -84,10 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     '--mode',
     choices=('train', 'eval', 'compile'),
     default='train',
-    help='eval measures the latest checkpoint or --weights; compile prints the'
-    ' memory, FLOPs and collectives of both programs and runs nothing'
+    help='eval measures the latest checkpoint or --weights and writes a report;'
+    ' compile prints the memory, FLOPs and collectives of both programs and runs nothing'
     ' (default: %(default)s)',
   )
+  _add_weights(parser)
+  _add_topology(parser)
+  _add_processes(parser)
+  return parser
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--weights',
     metavar='FILE',
@@ -96,9 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     help='with --mode=eval: a weights file to measure instead of a checkpoint;'
     ' several, each with its own --weights, are compared in a table',
   )
-  _add_topology(parser)
-  _add_processes(parser)
-  return parser
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:
