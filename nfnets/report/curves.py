@@ -12,7 +12,7 @@ def read(path: pathlib.Path, last_step: int | None = None) -> Curves:
   """Reads the metrics of a run.
 
   Args:
-    path: the file; one that is missing has no curves.
+    path: the file; no curves if it is missing.
     last_step: the last step to read lines of; None reads all.
 
   Returns:

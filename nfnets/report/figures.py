@@ -82,14 +82,14 @@ class Cell(NamedTuple):
     row: the true class.
     column: the predicted class.
     number: the entry; '' if there is no space for it.
-    share: fraction of the examples of the true class.
+    fraction: part of the examples of the true class.
     text: the entry in words.
   """
 
   row: int
   column: int
   number: str
-  share: float
+  fraction: float
   text: str
 
 

@@ -67,7 +67,7 @@ def test_the_matrix_is_drawn_up_to_fifty_classes(classes, drawn):
   if matrix:
     shares = np.zeros((classes, classes))
     for cell in matrix.cells:
-      shares[cell.row, cell.column] = cell.share
+      shares[cell.row, cell.column] = cell.fraction
     np.testing.assert_allclose(shares.sum(1), 1)
     assert bool(matrix.cells[0].number) == (classes <= 20)
 
