@@ -24,6 +24,7 @@ AREAS: dict[str, set[str]] = {
   'xla': set(),
   'runtime': {'errors', 'files'},
   'cli': {'errors', 'runtime'},
+  'report': {'errors', 'files'},
   'losses': set(),
   'layers': FOUNDATION | {'runtime'},
   'optim': FOUNDATION,
@@ -31,7 +32,9 @@ AREAS: dict[str, set[str]] = {
   'data': {'errors', 'files', 'runtime'},
   'models': FOUNDATION | {'layers'},
 }
-AREAS['training'] = AREAS['models'] | {'models', 'losses', 'optim', 'augment'}
+AREAS['training'] = AREAS['models'] | {
+  *('models', 'losses', 'optim', 'augment', 'report'),
+}
 AREAS['weights'] = AREAS['models'] | {'models'}
 AREAS['analysis'] = AREAS['models'] | {'models'}
 AREAS['inference'] = AREAS['weights'] | {'data', 'augment', 'weights'}
@@ -56,6 +59,7 @@ HOMES: dict[str, tuple[str, ...]] = {
   'cv2': ('data',),
   'grain': ('data',),
   'haiku': ('layers', 'models'),
+  'jinja2': ('report',),
   'ml_collections': ('experiment',),
   'orbax': ('training/checkpoint.py', 'training/checkpoint_arrays.py'),
   'sklearn': ('data',),

@@ -18,7 +18,9 @@ from nfnets.data import folder_source, folders
 VALID_SIZE = 10_000
 """Number of images in the published 'valid' split, the first of 'train'."""
 
-_WNID = re.compile(r'n\d{8}')
+WNID = re.compile(r'n\d{8}')
+"""The pattern of a WordNet id."""
+
 # Where train and val may be, relative to the folder that the user specified.
 _BELOW = ('', 'ILSVRC/Data/CLS-LOC', 'Data/CLS-LOC', 'imagenet', 'imagenet2012')
 _SOLUTION = 'LOC_val_solution.csv'
@@ -29,7 +31,7 @@ def find_folder(root: str) -> str | None:
   for below in _BELOW:
     train = os.path.join(root, below, 'train')
     if os.path.isdir(train) and any(
-      map(_WNID.fullmatch, folders.subfolders(train))
+      map(WNID.fullmatch, folders.subfolders(train))
     ):
       return os.path.dirname(train)
   return None

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from nfnets import errors, files
-from nfnets.data import imagenet, parts, tfrecord
+from nfnets.data import imagenet, imagenet_tests, parts, tfrecord
 from nfnets.data import source as source_lib
 from nfnets.data.digits import preparation
 
@@ -134,6 +134,10 @@ def load_prepared(
   if name == 'imagenet2012' and held_out:
     raise parts.not_divisible(name, held_out, 'it has a validation split')
   roots = _roots(data_dir)
+  if name == imagenet_tests.REAL:
+    imagenet_tests.check_split(name, split)
+    images = load_prepared('imagenet2012', 'test', data_dir)
+    return imagenet_tests.with_real_labels(images, roots)
   try:
     for root in roots:
       directory = _find(root, name)
@@ -141,6 +145,8 @@ def load_prepared(
         return _open(name, split, directory, held_out)
       if name == 'imagenet2012' and (folder := imagenet.find_folder(str(root))):
         return imagenet.load_folder(name, folder, split)
+    if source := imagenet_tests.load(name, split, roots):
+      return source
     raise _not_prepared(name, roots)
   except OSError as error:
     raise errors.UserError(

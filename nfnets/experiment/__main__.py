@@ -33,8 +33,7 @@ def main() -> int:
     [f'--config={options.config}', *rest], workdir
   )
   workdir = workdir or pathlib.Path('runs', name)
-  if options.weights:
-    options.weights = str(files.user_path(options.weights, '--weights'))
+  weights = [str(files.user_path(w, '--weights')) for w in options.weights]
 
   from nfnets.experiment import ahead, build, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
@@ -53,7 +52,7 @@ def main() -> int:
   ):
     platforms.check()
     if options.mode == 'eval':
-      return evaluate.evaluate(config, workdir, options.weights)
+      return evaluate.evaluate(config, workdir, weights)
     return train.train(config, workdir)
 
 
@@ -85,18 +84,25 @@ def _parser() -> argparse.ArgumentParser:
     '--mode',
     choices=('train', 'eval', 'compile'),
     default='train',
-    help='eval measures the latest checkpoint or --weights; compile prints the'
-    ' memory, FLOPs and collectives of both programs and runs nothing'
-    ' (default: %(default)s)',
+    help='eval measures the latest checkpoint or --weights and writes a report;'
+    ' compile prints the memory, FLOPs and collectives of both programs and'
+    ' runs nothing (default: %(default)s)',
   )
-  parser.add_argument(
-    '--weights',
-    metavar='FILE',
-    help='with --mode=eval: a weights file to measure instead of a checkpoint',
-  )
+  _add_weights(parser)
   _add_topology(parser)
   _add_processes(parser)
   return parser
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--weights',
+    metavar='FILE',
+    action='append',
+    default=[],
+    help='with --mode=eval: a weights file to measure instead of a checkpoint;'
+    ' several, each with its own --weights, are compared in a table',
+  )
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:

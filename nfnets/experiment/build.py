@@ -19,7 +19,7 @@ from nfnets.experiment import inputs, kinds
 from nfnets.models import registry
 from nfnets.optim import masks, optimizer, schedules
 from nfnets.training import evaluate as evaluate_lib
-from nfnets.training import gradient, loop
+from nfnets.training import gradient
 from nfnets.training import step as step_lib
 
 
@@ -269,7 +269,7 @@ def make_evaluation(
   model: models.Model,
   eval_step: step_lib.EvalStep,
   source: source_lib.Source,
-) -> loop.Evaluate:
+) -> evaluate_lib.Evaluation:
   """Builds the function that evaluates a train state on a held-out split.
 
   Args:
@@ -279,9 +279,9 @@ def make_evaluation(
     source: the held-out split; each call reads it once.
 
   Returns:
-    The function described in `training.evaluate.make_evaluation`.
+    See `training.evaluate.Evaluation`.
   """
-  return evaluate_lib.make_evaluation(
+  return evaluate_lib.Evaluation(
     eval_step,
     inputs.eval_batches(config, source, model),
     step_lib.make_fold(models.folded(model)[1]),

@@ -47,7 +47,7 @@ def measure_test(
   for line in history:
     if line['step'] == outcome.step and 'test/top1' in line:
       return {name: x for name, x in line.items() if name != 'step'}
-  evaluation = evaluate_lib.make_evaluation(
+  evaluation = evaluate_lib.Evaluation(
     steps.evaluation,
     inputs.eval_batches(steps.config, data.test, steps.model, data.held_out),
     step_lib.make_fold(models.folded(steps.model)[1]),

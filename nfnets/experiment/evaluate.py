@@ -1,24 +1,30 @@
-"""Evaluates a network: --mode=eval."""
+"""Evaluates networks: --mode=eval."""
 
 import pathlib
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from nfnets import errors
+from nfnets import errors, models
+from nfnets.data import source as source_lib
 from nfnets.experiment import (
   build,
   checks,
-  classes,
+  comparison,
   fitting,
   inputs,
+  protocols,
+  reports,
   resume,
   steps,
 )
 from nfnets.experiment import config as config_lib
 from nfnets.models import registry
+from nfnets.report import numbers
 from nfnets.training import checkpoint, devices
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
@@ -29,29 +35,49 @@ class _Network(NamedTuple):
   """Weights to evaluate.
 
   Attributes:
+    model: the network in training.
     state: the weights and, if the run averages them, the average.
     names: {prefix of the metrics: name to print}.
     class_names: one per class.
     path: the file or folder that they are from, for messages.
+    step: the step of the run; None if they are from a file.
   """
 
+  model: models.Model
   state: state_lib.TrainState
   names: dict[str, str]
   class_names: tuple[str, ...]
   path: str
+  step: int | None = None
+
+
+class _Measured(NamedTuple):
+  """The predictions of a network, and what they are of.
+
+  Attributes:
+    task: the split and the classes.
+    outcomes: {prefix: predictions}.
+    seconds: the time that they took, reading the images included.
+  """
+
+  task: protocols.Task
+  outcomes: dict[str, numbers.Outcomes]
+  seconds: float
 
 
 def evaluate(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
-  weights_file: str | None,
+  weights_files: Sequence[str] = (),
 ) -> int:
-  """Prints the accuracy of a weights file, or of a run's latest checkpoint.
+  """Evaluates weights files, or a run's latest checkpoint, and writes reports.
 
   Args:
     config: the settings.
-    workdir: the run's folder; read only if there is no weights file.
-    weights_file: a file or an id that `weights.load` reads, or None.
+    workdir: the run's folder. The report of a weights file is in a folder of
+      its own below `eval`.
+    weights_files: files or ids that `weights.load` reads; if there are several,
+      they are compared in a table, and each may hold its own model.
 
   Returns:
     The exit status.
@@ -62,42 +88,114 @@ def evaluate(
   """
   checks.check(config)
   source = inputs.load_source(config, 'eval')
-  network = (
-    _from_file(config, weights_file)
-    if weights_file
-    else _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
-  )
-  source = classes.align(source, network.class_names, network.path)
-  model = build.make_model(config, source.num_classes)
-  eval_step = steps.make_eval_step(model)
-  evaluation = build.make_evaluation(config, model, eval_step, source)
-  fitting.check_evaluation(config, model, eval_step, len(source))
-  remedy = fitting.less_evaluation(config, len(source), jax.device_count())
-  with fitting.explained(remedy, lambda: 'nothing was measured'):
-    metrics = evaluation(devices.replicate(network.state), lambda: False)
-  if devices.is_primary():
-    for prefix, name in network.names.items():
-      print(
-        f'{name}: {_text(metrics, prefix)} on {metrics["eval/count"]} images of'
-        f' {source.name} ({source.split})'
-      )
+  if not weights_files:
+    network = _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
+    measured = _measure(config, network, source)
+    _print(measured, network, _report(config, network, measured, workdir))
+    return 0
+  rows: list[comparison.Row] = []
+  folders = comparison.folders(workdir, weights_files)
+  several = len(weights_files) > 1
+  for weights_file, folder in zip(weights_files, folders, strict=True):
+    network = (_from_any if several else _from_file)(config, weights_file)
+    measured = _measure(config, network, source)
+    page = _report(config, network, measured, folder)
+    if several:
+      rows.append(_row(weights_file, network, measured, page))
+    else:
+      _print(measured, network, page)
+  if rows and devices.is_primary():
+    comparison.show(rows, workdir)
   return 0
 
 
-def _text(metrics: dict[str, float], prefix: str) -> str:
-  """Formats the accuracies, as far as there are any, and the loss."""
-  parts = [
-    f'top-{k} {metrics[f"eval/{prefix}top{k}"]:.2%}'
-    for k in (1, 5)
-    if f'eval/{prefix}top{k}' in metrics
-  ]
-  return ', '.join([*parts, f'loss {metrics[f"eval/{prefix}loss"]:.4f}'])
+def _measure(
+  config: ml_collections.ConfigDict,
+  network: _Network,
+  source: source_lib.Source,
+) -> _Measured:
+  """Runs the network on all images of the split."""
+  task = protocols.make_task(source, network.class_names, network.path)
+  eval_step = steps.make_eval_step(network.model, classes=task.classes)
+  length = len(task.source)
+  evaluation = build.make_evaluation(
+    config, network.model, eval_step, task.source
+  )
+  fitting.check_evaluation(config, network.model, eval_step, length)
+  remedy = fitting.less_evaluation(config, length, jax.device_count())
+  start = time.perf_counter()
+  with fitting.explained(remedy, lambda: 'nothing was measured'):
+    evaluation(devices.replicate(network.state), lambda: False)
+  seconds = time.perf_counter() - start
+  found = evaluation.outcomes or {}
+  return _Measured(
+    task, {k: task.judge(outcomes) for k, outcomes in found.items()}, seconds
+  )
+
+
+def _report(
+  config: ml_collections.ConfigDict,
+  network: _Network,
+  measured: _Measured,
+  folder: pathlib.Path,
+) -> pathlib.Path | None:
+  """Writes the report in process 0; returns its page."""
+  if not devices.is_primary():
+    return None
+  subject = reports.Subject(
+    config,
+    network.model,
+    measured.task.source,
+    measured.task.class_names,
+    {network.names[k]: x for k, x in measured.outcomes.items()},
+    None if network.step is None else folder,
+    network.step,
+  )
+  return reports.write(subject, folder)
+
+
+def _print(
+  measured: _Measured, network: _Network, page: pathlib.Path | None
+) -> None:
+  """Prints a line for each set of weights, and the path of the report."""
+  if not devices.is_primary():
+    return
+  source = measured.task.source
+  for prefix, outcomes in measured.outcomes.items():
+    summary = numbers.summarize(outcomes)
+    print(
+      f'{network.names[prefix]}: {_text(summary)} on {summary.images} images of'
+      f' {source.name} ({source.split})'
+    )
+  if page:
+    print(f'report: {page}')
+
+
+def _text(summary: numbers.Summary) -> str:
+  """Formats the accuracies and the loss, as far as they are known."""
+  parts = [f'top-1 {summary.top1.value:.2%}']
+  if summary.top5 is not None:
+    parts.append(f'top-5 {summary.top5.value:.2%}')
+  if summary.loss == summary.loss:
+    parts.append(f'loss {summary.loss:.4f}')
+  return ', '.join(parts)
+
+
+def _row(
+  weights_file: str,
+  network: _Network,
+  measured: _Measured,
+  page: pathlib.Path | None,
+) -> comparison.Row:
+  count = sum(x.size for x in jax.tree.leaves(network.state.params))
+  summary = numbers.summarize(measured.outcomes[''])
+  return comparison.Row(weights_file, summary, count, measured.seconds, page)
 
 
 def _from_file(
   config: ml_collections.ConfigDict, weights_file: str
 ) -> _Network:
-  """Reads a weights file.
+  """Reads a weights file of the settings' model.
 
   Raises:
     UserError: it cannot be read, does not fit the settings' model, or has no
@@ -108,14 +206,49 @@ def _from_file(
     tree.num_classes(contents.params), contents.class_names
   )
   if not names:
-    raise errors.UserError(
-      f'{weights_file}: a backbone without a classifier cannot be evaluated;'
-      ' choose a file with a classifier'
-    )
+    raise _no_classifier(weights_file)
   model = build.make_model(config, len(names))
   params, state = loading.unpack(contents, model)
+  return _of_file(weights_file, model, params, state, names)
+
+
+def _from_any(config: ml_collections.ConfigDict, weights_file: str) -> _Network:
+  """Reads a weights file of the model that it specifies, if it does.
+
+  Raises:
+    UserError: as in `_from_file`.
+  """
+  contents = sources.read(weights_file, config.model.name)
+  if contents.name is None:
+    return _from_file(config, weights_file)
+  loaded = loading.load_model(weights_file, contents.name)
+  if not loaded.class_names:
+    raise _no_classifier(weights_file)
+  return _of_file(
+    weights_file, loaded.model, loaded.params, loaded.state, loaded.class_names
+  )
+
+
+def _no_classifier(weights_file: str) -> errors.UserError:
+  return errors.UserError(
+    f'{weights_file}: a backbone without a classifier cannot be evaluated;'
+    ' choose a file with a classifier'
+  )
+
+
+def _of_file(
+  weights_file: str,
+  model: models.Model,
+  params: registry.Params,
+  state: registry.State,
+  names: tuple[str, ...],
+) -> _Network:
   return _Network(
-    _without_optimizer(params, state), {'': weights_file}, names, weights_file
+    model,
+    _without_optimizer(params, state),
+    {'': weights_file},
+    names,
+    weights_file,
   )
 
 
@@ -135,13 +268,15 @@ def _from_checkpoint(
   model = build.make_model(config, len(known))
   resume.check_network(config, model, saved, checkpoints.parent)
   state = _without_optimizer(saved.params, saved.state)
-  names = {'': f'weights of step {saved.step}'}
+  prefixes = ['']
   run = saved.config or config_lib.flatten(config)
   if run.get('train.ema_decay'):
     saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
     state = state._replace(ema_params=saved.params, ema_state=saved.state)
-    names['ema_'] = f'averaged weights of step {saved.step}'
-  return _Network(state, names, known, str(checkpoints / str(saved.step)))
+    prefixes.append('ema_')
+  names = {prefix: reports.run_name(prefix, saved.step) for prefix in prefixes}
+  path = str(checkpoints / str(saved.step))
+  return _Network(model, state, names, known, path, saved.step)
 
 
 def _without_optimizer(

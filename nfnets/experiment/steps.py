@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 
 from nfnets import models
@@ -158,20 +159,44 @@ def announcing_sizes(
 
 
 def make_eval_step(
-  model: models.Model, targets: Sequence[jax.Device] | None = None
+  model: models.Model,
+  targets: Sequence[jax.Device] | None = None,
+  classes: Sequence[int] | None = None,
 ) -> step_lib.EvalStep:
   """Builds the program that evaluates the folded network on a batch.
 
   Args:
     model: the network in training.
     targets: devices of a topology to compile for; None: all devices.
+    classes: the classes that may be predicted; None: all. They count as 0, 1,
+      ... in labels and predictions.
   """
+  folded = models.folded(model)[0]
   return step_lib.make_eval_step(
-    models.folded(model)[0],
+    folded if classes is None else _limited(folded, classes),
     mean=model.config.mean,
     std=model.config.std,
     targets=targets,
   )
+
+
+def _limited(model: models.Model, classes: Sequence[int]) -> models.Model:
+  """Returns a network with the logits of some classes."""
+  chosen = np.array(classes)
+
+  def apply(
+    params: registry.Params,
+    state: registry.State,
+    key: jax.Array | None,
+    images: jax.Array,
+    is_training: bool,
+  ) -> tuple[tuple[jax.Array, registry.Endpoints], registry.State]:
+    (logits, endpoints), state = model.apply(
+      params, state, key, images, is_training
+    )
+    return (logits[:, chosen], endpoints), state
+
+  return model._replace(apply=apply)
 
 
 def folded_shapes(

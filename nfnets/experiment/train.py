@@ -20,6 +20,7 @@ from nfnets.experiment import (
   fitting,
   inputs,
   opening,
+  reports,
   resume,
   splits,
 )
@@ -32,6 +33,7 @@ from nfnets.training import (
   loop,
   reporting,
 )
+from nfnets.training import evaluate as evaluate_lib
 from nfnets.training import state as state_lib
 from nfnets.training import workdir as workdir_lib
 
@@ -105,7 +107,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     )
     history = early_stopping.read_history(workdir, start.step)
     stopping = _stopping(plan, start, history)
-    outcome = _loop(plan, start, checkpointer, reporter, stopping)
+    evaluation = build.make_evaluation(
+      config, plan.steps.model, plan.steps.evaluation, plan.data.held_out
+    )
+    outcome = _loop(plan, start, evaluation, checkpointer, reporter, stopping)
     test = ending.measure_test(
       plan.steps, plan.data, outcome, reporter, history
     )
@@ -113,6 +118,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
       why = stopping.describe(outcome.metrics)
       reporter.message(f'stopped early at step {outcome.step}: {why}')
     reporter.message(ending.describe(outcome, workdir, test))
+    reports.after_training(
+      plan.steps, plan.data.held_out, evaluation, outcome, reporter, workdir
+    )
     if not outcome.exit_status:
       reporter.message(ending.next_commands(config, workdir))
   return outcome.exit_status
@@ -132,6 +140,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
 def _loop(
   plan: _Plan,
   start: _Start,
+  evaluation: evaluate_lib.Evaluation,
   checkpointer: checkpoint.Checkpointer,
   reporter: reporting.Reporter,
   stopping: early_stopping.EarlyStopping,
@@ -149,9 +158,7 @@ def _loop(
       steps.images_per_example,
       plan.sizes,
     ),
-    evaluate=build.make_evaluation(
-      config, steps.model, steps.evaluation, plan.data.held_out
-    ),
+    evaluate=evaluation,
     checkpointer=checkpointer,
     reporter=reporter,
     total_steps=length.total,

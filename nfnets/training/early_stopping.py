@@ -37,7 +37,7 @@ class EarlyStopping:
 
     Args:
       step: the step that was evaluated.
-      metrics: what `evaluate.make_evaluation` measured.
+      metrics: what `evaluate.Evaluation` measured.
     """
     if self._patience:
       self._count(step, metrics)

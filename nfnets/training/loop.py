@@ -18,7 +18,7 @@ from nfnets.training import step as step_lib
 _log = logging.getLogger(__name__)
 
 # (state, should_stop) -> metrics such as {'eval/top1': 0.9}; see
-# `evaluate.make_evaluation`.
+# `evaluate.Evaluation`.
 Evaluate: TypeAlias = Callable[
   [state_lib.TrainState, Callable[[], bool]], dict[str, float]
 ]
@@ -75,7 +75,7 @@ def train(
     state: the initial or restored state, replicated.
     train_step: from `step.make_train_step`.
     batches: the pipeline; step k + 1 uses batch k.
-    evaluate: from `evaluate.make_evaluation`.
+    evaluate: from `evaluate.Evaluation`.
     checkpointer: `restore_latest` must have been called.
     reporter: opened with `start_step` equal to `state.step`.
     total_steps: number of steps of the whole run.

@@ -18,6 +18,8 @@ from nfnets.training import workdir as workdir_lib
 _log = logging.getLogger(__name__)
 _SHORT = 10  # seconds; shorter runs print no estimate
 _LONG = 86400  # seconds; longer runs print `shorter` too
+# Ends of the names of metrics that the terminal does not show.
+_DETAILS = ('_low', '_high', '_precision', '_recall', '_f1', '_ece', '/ece')
 
 
 class Reporter:
@@ -259,7 +261,8 @@ def _terminal(
 
 def _text(step: int, total_steps: int, scalars: Mapping[str, float]) -> str:
   """Formats scalars as one line, the loss first."""
-  named = dict(sorted(scalars.items(), key=lambda x: 'loss' not in x[0]))
+  shown = [(k, x) for k, x in scalars.items() if not k.endswith(_DETAILS)]
+  named = dict(sorted(shown, key=lambda x: 'loss' not in x[0]))
   speed = named.pop('images_per_second', None)
   values = [f'{k.removeprefix("train/")} {x:.4g}' for k, x in named.items()]
   if speed is not None:

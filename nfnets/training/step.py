@@ -30,7 +30,7 @@ Scalars: TypeAlias = dict[str, jax.Array]
 # Compiled at the first call, or before by `lower(...).compile()`.
 # (TrainState, DeviceBatch) -> (TrainState, Scalars)
 TrainStep: TypeAlias = jax.stages.Wrapped
-# (Params, State, DeviceBatch) -> Scalars
+# (Params, State, DeviceBatch) -> {name: the rows' values}
 EvalStep: TypeAlias = jax.stages.Wrapped
 Fold: TypeAlias = Callable[[registry.Params], registry.Params]
 
@@ -160,31 +160,33 @@ def make_eval_step(
     targets: as in `make_train_step`.
 
   Returns:
-    eval_step(params, state, batch) -> sums over the rows of all devices with
-    'mask' True: 'top1', 'top5' (if there are more than five classes), 'count'
-    (int32[]) and 'loss' (float32[], nats, without label smoothing).
+    eval_step(params, state, batch) -> the rows of all devices of all processes,
+    in any order: 'index' (in the global batch), 'label', 'predicted', 'mask'
+    and, with more than five classes, 'top5' (whether the true class is among
+    the five most likely), int32[b]; 'confidence' (the probability of the
+    predicted class) and 'loss' (nats, without label smoothing), float32[b].
   """
 
   def eval_step(
     params: registry.Params, state: registry.State, batch: devices.DeviceBatch
-  ) -> Scalars:
+  ) -> dict[str, jax.Array]:
     images = preprocess_lib.normalize(batch['image'], mean, std)
     (logits, _), _ = model.apply(params, state, None, images, False)
     labels = batch['label']
     one_hot = jax.nn.one_hot(labels, logits.shape[-1])
-    rows = {
-      'top1': losses.top_k_correct(logits, labels, 1).astype(jnp.int32),
-      'loss': losses.softmax_cross_entropy(logits, one_hot),
-      'count': jnp.ones_like(labels),
+    integers = {
+      'index': batch['index'],
+      'label': labels,
+      'predicted': jnp.argmax(logits, axis=-1),
+      'mask': batch['mask'],
     }
     if logits.shape[-1] > 5:
-      top5 = losses.top_k_correct(logits, labels, 5)
-      rows['top5'] = top5.astype(jnp.int32)
-    # Selected, not multiplied by the mask: 0 * NaN of a padded row is NaN.
-    sums = jax.tree.map(
-      lambda x: jnp.sum(jnp.where(batch['mask'], x, jnp.zeros_like(x))), rows
-    )
-    return lax.psum(sums, devices.AXIS)
+      integers['top5'] = losses.top_k_correct(logits, labels, 5)
+    rows = {k: x.astype(jnp.int32) for k, x in integers.items()}
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    rows['confidence'] = jnp.max(probabilities, axis=-1)
+    rows['loss'] = losses.softmax_cross_entropy(logits, one_hot)
+    return lax.all_gather(rows, devices.AXIS, tiled=True)
 
   return jax.pmap(
     eval_step,

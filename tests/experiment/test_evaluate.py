@@ -86,9 +86,13 @@ def test_a_weights_file(config, model, tmp_path, capsys):
   path = str(tmp_path / 'net.safetensors')
   params = random_params(model, 0)
   weights.save(path, params, {}, MODEL, num_classes=10, **NARROW)
-  assert evaluate.evaluate(config, tmp_path / 'no run', path) == 0
+  workdir = tmp_path / 'no run'
+  assert evaluate.evaluate(config, workdir, [path]) == 0
   expected = line(config, model, params, path)
-  assert capsys.readouterr().out.splitlines() == [expected]
+  page = workdir / 'eval' / 'net.safetensors' / 'report.html'
+  out = capsys.readouterr().out
+  assert out.splitlines() == [expected, f'report: {page}']
+  assert 'no run belongs to these weights' in page.read_text()
 
 
 def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
@@ -102,17 +106,22 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
   source = CountedSource(inputs.load_source(config, 'eval'))
   with monkeypatch.context() as patch:
     patch.setattr(inputs, 'load_source', lambda *_: source)
-    assert evaluate.evaluate(config, tmp_path, None) == 0
-  assert sorted(source.read) == list(range(360))
+    assert evaluate.evaluate(config, tmp_path) == 0
+  # Up to 48 pictures are read again for the report.
+  assert sorted(source.read[:360]) == list(range(360))
+  assert len(source.read) <= 360 + 48
   assert capsys.readouterr().out.splitlines() == [
     line(config, model, params, 'weights of step 7'),
     line(config, model, average, 'averaged weights of step 7'),
+    f'report: {tmp_path}/report.html',
   ]
+  page = (tmp_path / 'report.html').read_text()
+  assert 'is about the averaged weights of step 7' in page
 
 
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
   with pytest.raises(errors.UserError, match='no checkpoint'):
-    evaluate.evaluate(config, tmp_path, None)
+    evaluate.evaluate(config, tmp_path)
 
 
 def save(workdir, params, config=None):
@@ -143,7 +152,7 @@ def test_a_run_with_another_network_is_one_sentence(
   save(tmp_path, random_params(model, 0), config)
   config.model.update(changes)
   with pytest.raises(errors.UserError) as caught:
-    evaluate.evaluate(config, tmp_path, None)
+    evaluate.evaluate(config, tmp_path)
   message = str(caught.value)
   assert expected in message and f'{tmp_path} has a run' in message
   assert 'omit --config' in message and '\n' not in message
@@ -156,7 +165,7 @@ def test_a_run_with_another_number_of_classes_is_one_sentence(
   other = build.make_model(config, num_classes)
   save(tmp_path, random_params(other, 0))
   with pytest.raises(errors.UserError) as caught:
-    evaluate.evaluate(config, tmp_path, None)
+    evaluate.evaluate(config, tmp_path)
   message = str(caught.value)
   assert f'10 classes where the network has {num_classes}:' in message
   assert '\n' not in message
@@ -180,4 +189,4 @@ def test_settings_that_do_not_matter_in_evaluation_may_differ(
 def test_settings_are_checked(config, tmp_path):
   config.eval.batch_size = -1
   with pytest.raises(errors.UserError, match='config.eval.batch_size is -1'):
-    evaluate.evaluate(config, tmp_path, None)
+    evaluate.evaluate(config, tmp_path)

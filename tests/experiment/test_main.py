@@ -65,7 +65,7 @@ def test_a_run_prints_its_model_accuracy_and_paths(trained):
   workdir, out, err = trained
   assert err == ''
   assert 'held-out accuracy: ' in out
-  for name in ('checkpoints/12', 'metrics.jsonl', 'tensorboard'):
+  for name in ('checkpoints/12', 'metrics.jsonl', 'tensorboard', 'report.html'):
     assert str(workdir / name) in out
     assert (workdir / name).exists()
   assert 'nfnet_f0: ' in out
@@ -118,6 +118,7 @@ def test_rerunning_a_finished_run_changes_nothing(trained):
 
 def test_evaluation_of_a_checkpoint_needs_only_the_workdir(trained):
   workdir, _, _ = trained
+  report = (workdir / 'report.html').read_text()
   status, out, err = finish(f'--workdir={workdir}', '--mode=eval')
   assert status == 0, err
   lines = out.splitlines()
@@ -130,7 +131,8 @@ def test_evaluation_of_a_checkpoint_needs_only_the_workdir(trained):
       f'{name} of step 12: top-1 {top1:.2%}, top-5 {top5:.2%},'
       f' loss {loss:.4f} on 360 images of digits (test)'
     ) in lines
-  assert len(lines) == 2
+  assert lines[2:] == [f'report: {workdir}/report.html']
+  assert (workdir / 'report.html').read_text() == report
 
 
 def test_other_settings_are_an_error(trained):

@@ -88,6 +88,17 @@ def of_one_process(tmp_path_factory):
 @pytest.mark.slow
 def test_four_processes_equal_one(tmp_path, alone):
   tiny.assert_trees_close(train(tmp_path, 4), alone, 1e-5)
+  # Four processes evaluate a quarter each; process 0 writes the report.
+  page = (tmp_path / 'report.html').read_bytes()
+  for status, out, err in finish(start(tmp_path, 4, PATIENT, '--mode=eval')):
+    assert status == 0, out + err
+  assert (tmp_path / 'report.html').read_bytes() == page
+  for status, out, err in finish(start(tmp_path, 1, '--mode=eval')):
+    assert status == 0, out + err
+  classes = (tmp_path / 'report' / 'per_class.csv').read_text()
+  assert len(classes.splitlines()) == 11
+  rows = [line.split(',') for line in classes.splitlines()[1:]]
+  assert sum(int(row[2]) for row in rows) == 360
 
 
 @pytest.mark.slow

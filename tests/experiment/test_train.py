@@ -20,9 +20,7 @@ def config():
   return tiny.make_config(32)
 
 
-@pytest.mark.parametrize(
-  'run', [train.train, ahead.report, lambda *x: evaluate.evaluate(*x, None)]
-)
+@pytest.mark.parametrize('run', [train.train, ahead.report, evaluate.evaluate])
 def test_settings_of_a_caller_are_checked(config, tmp_path, run):
   config.train.ema_start = 1
   with pytest.raises(errors.UserError, match='unknown setting train.ema_start'):

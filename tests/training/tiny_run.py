@@ -107,7 +107,7 @@ class Program:
           train_step=self.train_step,
           batches=batches or Batches(),
           evaluate=evaluate
-          or evaluate_lib.make_evaluation(
+          or evaluate_lib.Evaluation(
             self.eval_step, eval_batches or Batches(2), self.fold
           ),
           checkpointer=saver,

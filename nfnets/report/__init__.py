@@ -1,0 +1,1 @@
+"""Predictions on a split to numbers, tables, figures and a page."""
