@@ -45,8 +45,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
   build.check_batch_size(config, jax.device_count())
   source, eval_source = _load_sources(config)
   length = build.lengths(config, len(source))
-  schedule = build.make_schedule(config, length)
-  steps = steps_lib.make_steps(config, source.num_classes, schedule)
+  steps = _make_steps(config, source, length)
   with contextlib.ExitStack() as stack:
     before = stack.enter_context(resume.claimed(config, workdir, len(source)))
     dataset = classes.describe(source, eval_source)
@@ -80,6 +79,20 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     )
     reporter.message(_ending(outcome, workdir))
   return outcome.exit_status
+
+
+def _make_steps(
+  config: ml_collections.ConfigDict,
+  source: source_lib.Source,
+  length: build.Lengths,
+) -> steps_lib.Steps:
+  """Builds the programs; compiles nothing."""
+  return steps_lib.make_steps(
+    config,
+    source.num_classes,
+    build.make_schedule(config, length),
+    class_weights=inputs.class_weights(config, source),
+  )
 
 
 def _compile(

@@ -53,7 +53,13 @@ def test_the_nearest_of_two_equally_similar_names_begins_alike():
     ({'dataset': 'gs://bucket/x'}, 'dataset', 'gs://bucket/x'),
     ({'data__data_dir': 's3://b/x'}, 'data_dir', 's3://b/x'),
     ({'init_from': '$NO_SUCH/x'}, 'config.init_from', '$NO_SUCH/x'),
-    ({'freeze': True}, 'config.freeze', 'True'),
+    ({'freeze': 'stage1'}, 'config.freeze', "'stage1'"),
+    ({'freeze': True}, 'config.freeze', "'all'"),
+    (
+      {'train__class_weights': 'balanced', 'data__sampling': 'balanced'},
+      'config.train.class_weights',
+      'balanced',
+    ),
     ({'train__epochs': 0}, 'config.train.epochs', '0'),
     ({'train__epochs': 5}, 'config.optimizer.warmup_epochs', '5.0'),
     ({'train__epochs': 4.5}, 'config.train.epochs', '4.5'),
@@ -82,7 +88,9 @@ def test_contradictions(changes, name, value):
 @pytest.mark.parametrize(
   'changes',
   [
+    {'freeze': 'all', 'init_from': 'F0_haiku.npz'},
     {'freeze': True, 'init_from': 'F0_haiku.npz'},
+    {'freeze': False},
     # The warm-up in epochs is not used, or cannot be compared yet.
     {'train__steps': 10, 'optimizer__warmup_steps': 2},
     {'train__steps': 10},
