@@ -217,7 +217,9 @@ def _build(config: ModelConfig, frozen_parts: int = 0) -> Model:
     images: jax.Array, is_training: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, Endpoints]:
     _check_images(images)
-    return make_network(config)(images, is_training, keys, frozen_parts)
+    # Running statistics do not exist before the network is initialized.
+    frozen = 0 if hk.running_init() else frozen_parts
+    return make_network(config)(images, is_training, keys, frozen)
 
   def apply(
     params: Params,

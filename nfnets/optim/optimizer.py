@@ -155,7 +155,9 @@ def _decayed_adam(
   name: str, beta1: float, beta2: float, eps: float, weight_decay: float
 ) -> list[optax.GradientTransformation]:
   """Returns the parts of `optax.adamw` or of `optax.lamb`."""
-  parts = [optax.scale_by_adam(beta1, beta2, eps)]
+  # Named: a checkpoint drops positions, and the schedule has a count, too.
+  moments = optax.scale_by_adam(beta1, beta2, eps)
+  parts = [optax.named_chain(('adam', moments))]
   if weight_decay:
     parts.append(optax.add_decayed_weights(weight_decay, masks.decay_mask))
   if name == 'lamb':
