@@ -20,6 +20,7 @@ OTHERS = {
   'fuzz/test_fuzz.py': 'python -m tests.fuzz',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
+  'optim/test_moments.py': 'AdamW, LAMB and layer-wise decay',
   'optim/test_three_steps.py': "optimizer steps against the reference's",
   'test_docs.py': 'commands and snippets of README and docs',
   'test_experiments.py': 'experiments/',

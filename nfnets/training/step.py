@@ -109,9 +109,24 @@ def make_train_step(
 
 
 def _mean_over_devices(tree: Tree) -> Tree:
+  """Averages floats; integers, such as counters, are equal on all devices."""
   # XLA would copy the arrays to average over a single device.
-  several = lax.axis_size(devices.AXIS) > 1
-  return lax.pmean(tree, devices.AXIS) if several else tree
+  if lax.axis_size(devices.AXIS) == 1:
+    return tree
+  leaves, treedef = jax.tree.flatten(tree)
+  floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
+  means = iter(
+    lax.pmean(
+      [x for x, f in zip(leaves, floats, strict=True) if f], devices.AXIS
+    )
+  )
+  # A mean of integers would be a float.
+  return treedef.unflatten(
+    [
+      next(means) if is_float else lax.pmax(x, devices.AXIS)
+      for x, is_float in zip(leaves, floats, strict=True)
+    ]
+  )
 
 
 def _count(skips: state_lib.Skips, finite: jax.Array) -> state_lib.Skips:
