@@ -114,17 +114,15 @@ def _mean_over_devices(tree: Tree) -> Tree:
   if lax.axis_size(devices.AXIS) == 1:
     return tree
   leaves, treedef = jax.tree.flatten(tree)
-  floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
-  means = iter(
-    lax.pmean(
-      [x for x, f in zip(leaves, floats, strict=True) if f], devices.AXIS
-    )
-  )
+  floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+  means = iter(lax.pmean(floats, devices.AXIS))
   # A mean of integers would be a float.
   return treedef.unflatten(
     [
-      next(means) if is_float else lax.pmax(x, devices.AXIS)
-      for x, is_float in zip(leaves, floats, strict=True)
+      next(means)
+      if jnp.issubdtype(x.dtype, jnp.floating)
+      else lax.pmax(x, devices.AXIS)
+      for x in leaves
     ]
   )
 
