@@ -58,12 +58,11 @@ def make_optimizer(
   Args:
     schedule: the learning rate, or a function from the step to it.
     name: 'sgd', 'adamw' or 'lamb'.
-    momentum: for 'sgd', decay of the momentum buffer.
-    nesterov: for 'sgd', whether to look ahead: g + momentum * buffer, not the
-      buffer.
-    beta1: for the others, decay of the mean of the gradient.
-    beta2: for the others, decay of the mean of its square.
-    eps: for the others, added to the square root of that mean.
+    momentum: decay of the momentum buffer of 'sgd'.
+    nesterov: whether 'sgd' looks ahead: g + momentum * buffer, not the buffer.
+    beta1: decay of the mean gradient of 'adamw' and 'lamb'.
+    beta2: decay of the mean square of the gradient of these two.
+    eps: what they add to the square root of the mean square.
     weight_decay: coefficient, on the parameters of `masks.decay_mask`.
     layer_decay: factor on the learning rate per layer above a parameter, see
       `masks.layers_above`; 1 disables it. It acts on weight decay too, as the
