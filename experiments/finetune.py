@@ -7,10 +7,10 @@
 data set works too. The weights are downloaded from the Hugging Face hub;
 --config.init_from=FILE reads them from a file, and an empty
 --config.init_from= trains from scratch. A new classifier for your classes
-replaces the published one. --config.freeze=true trains only the classifier,
+replaces the published one. --config.freeze=all trains only the classifier,
 which is faster and enough for a few hundred pictures.
 
-Meant for one GPU. On a CPU, set --config.freeze=true and a smaller
+Meant for one GPU. On a CPU, set --config.freeze=all and a smaller
 --config.data.image_size.
 """
 

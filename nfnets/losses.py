@@ -1,7 +1,8 @@
-"""Losses and hits per example, from logits and labels."""
+"""Losses, weights and hits per example, from logits and labels."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -43,6 +44,40 @@ def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
   if not 0 <= smoothing < 1:
     raise ValueError(f'smoothing must be in [0, 1), got {smoothing}')
   return labels * (1 - smoothing) + smoothing / labels.shape[-1]
+
+
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
+  """Returns class weights that give every class the same total weight.
+
+  The mean weight of an example is 1.
+
+  Args:
+    counts: int[K], number of examples of each class.
+
+  Returns:
+    float32[K]: n / (K' * n_k) for n examples in K' classes, of which n_k are in
+    class k; 0 for classes without examples, which K' does not count.
+
+  References:
+    Pedregosa et al, `Scikit-learn: Machine Learning in Python
+    <https://arxiv.org/abs/1201.0490>`_, 2011 (compute_class_weight).
+  """
+  parts = np.maximum(counts, 1) * np.count_nonzero(counts)
+  return np.where(counts, np.sum(counts) / parts, 0).astype(np.float32)
+
+
+def example_weights(labels: jax.Array, class_weights: jax.Array) -> jax.Array:
+  """Returns the mean class weight of each example's classes.
+
+  Args:
+    labels: float[B, K], a distribution over the classes in each row.
+    class_weights: float[K].
+
+  Returns:
+    float32[B]. A mixed example has the weights of its classes in the proportion
+    in which it shows them.
+  """
+  return jnp.sum(labels.astype(jnp.float32) * class_weights[None], axis=-1)
 
 
 def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:

@@ -55,7 +55,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --config=experiments/finetune.py'
   ' --config.dataset=folder:/pictures': FINE_TUNING,
   'python -m nfnets.experiment --config=experiments/finetune.py'
-  ' --config.dataset=folder:/pictures --config.freeze=true': FINE_TUNING,
+  ' --config.dataset=folder:/pictures --config.freeze=all': FINE_TUNING,
   'python -m nfnets.experiment --config=experiments/digits.py'
   ' --config.train.steps=1 --config.train.epochs=0'
   ' --config.optimizer.warmup_epochs=0 --workdir=/tmp/second': TINY,

@@ -16,11 +16,13 @@ COVERED_BY = {
 # Test file that mirrors no source file -> what it tests instead.
 OTHERS = {
   'experiment/test_controls.py': 'runs with growing images, early stopping',
+  'experiment/test_finetuning.py': 'fine-tuning runs, resumed',
   'experiment/test_processes.py': 'runs of several processes',
   'fuzz/test_fuzz.py': 'python -m tests.fuzz',
   'models/test_gradient_costs.py': 'what gradients keep and how they sum',
   'models/test_timm_parity.py': "networks against timm's",
   'optim/test_agc_in_optax.py': 'AGC inside optax',
+  'optim/test_moments.py': 'AdamW, LAMB and layer-wise decay',
   'optim/test_three_steps.py': "optimizer steps against the reference's",
   'test_docs.py': 'commands and snippets of README and docs',
   'test_experiments.py': 'experiments/',
@@ -30,9 +32,11 @@ OTHERS = {
   'test_paths.py': 'every path that a user gives',
   'test_run_sh.py': 'run.sh',
   'test_style.py': 'style of the source and the prose',
+  'training/test_class_weights.py': 'training on a weighted loss',
   'training/test_f0.py': 'train steps of F0 itself',
   'training/test_kill.py': 'runs that are killed and resumed',
   'training/test_old_checkpoint.py': 'a checkpoint of an earlier version',
+  'training/test_optimizers.py': 'resuming with every optimizer',
   'training/test_skipping.py': 'runs that skip steps that are not finite',
   'weights/test_dill.py': 'files that dill wrote',
 }

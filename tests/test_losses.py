@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils import class_weight
 
 from nfnets import losses
 from tests import helpers
@@ -78,3 +79,20 @@ def test_top_k_of_few_classes_and_of_equal_logits():
 def test_top_k_of_nan_is_not_correct():
   logits = jnp.full((1, 3), jnp.nan)
   assert not losses.top_k_correct(logits, jnp.array([0]), 1).any()
+
+
+def test_balanced_weights_equal_those_of_scikit_learn():
+  labels = np.repeat([0, 1, 3], [7, 3, 1])
+  expected = class_weight.compute_class_weight(
+    'balanced', classes=np.unique(labels), y=labels
+  )
+  weights = losses.balanced_weights(np.bincount(labels))
+  np.testing.assert_allclose(weights[[0, 1, 3]], expected, rtol=1e-6)
+  assert weights[2] == 0 and weights.dtype == np.float32
+  assert np.mean(weights[labels]) == pytest.approx(1)
+
+
+def test_weights_of_mixed_examples_are_means_of_their_classes():
+  labels = jnp.array([[1.0, 0, 0], [0, 0.25, 0.75]])
+  weights = losses.example_weights(labels, jnp.array([0.5, 1.0, 3.0]))
+  np.testing.assert_allclose(weights, [0.5, 2.5], rtol=1e-6)

@@ -97,6 +97,7 @@ class _TrainBatch:
   slice: _Slice
   stages: tuple[growth.Stage, ...]
   seed: int
+  classes: positions.Classes | None
   area_range: tuple[float, float]
   aspect_range: tuple[float, float]
   scaled_decoding: bool
@@ -104,7 +105,9 @@ class _TrainBatch:
   def __call__(self, number: int) -> batches.Made:
     source, rows = self.slice.source, self.slice.rows
     first = self.slice.first(number)
-    indices = self._indices(first)
+    indices = positions.examples(
+      self.seed, first, rows, len(source), self.classes
+    )
     draws = positions.crop_draws(self.seed, first, rows)
     batch = self.slice.blank(growth.size_of(self.stages, number))
 
@@ -128,15 +131,6 @@ class _TrainBatch:
     return batches.Made(
       batch, pool.in_threads(fill, rows, self.slice.num_threads)
     )
-
-  def _indices(self, first: int) -> list[int]:
-    """Returns the examples at the run's positions from `first` on."""
-    length = len(self.slice.source)
-    epochs, indices = np.divmod(first + np.arange(self.slice.rows), length)
-    return [
-      int(positions.epoch_order(self.seed, epoch, length)[index])
-      for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True)
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,14 +182,16 @@ def train_batches(
   batch_size: int,
   image_size: int | tuple[growth.Stage, ...],
   seed: int,
+  classes: positions.Classes | None = None,
   area_range: tuple[float, float] = (0.08, 1.0),
   aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
   scaled_decoding: bool = False,
   reading: Reading = DEFAULT_READING,
 ) -> batches.Batches:
-  """Builds endless batches of random crops; each epoch is a full permutation.
+  """Builds endless batches of random crops.
 
-  A batch may span two epochs, or more if the source is smaller than the batch.
+  Each epoch is a full permutation, unless classes are balanced. A batch may
+  span two epochs, or more if the source is smaller than the batch.
 
   Args:
     source: see `sources.load_source`.
@@ -203,6 +199,8 @@ def train_batches(
     image_size: side of the square crops, pixels; or one for each stage of the
       run, see `growth.stages`.
     seed: 0 to 2**64 - 1; batch k depends on the seed and k alone.
+    classes: shows each equally often, see `positions.balanced_order`; None
+      shows each example once per epoch.
     area_range: crop area / image area, smallest and largest.
     aspect_range: crop width / crop height, smallest and largest.
     scaled_decoding: see `crops.random_resized_crop`.
@@ -222,7 +220,7 @@ def train_batches(
   if not 0 <= seed < 2**64:
     raise errors.UserError(f'seed {seed} is not in 0 ... 2**64 - 1')
   make = _TrainBatch(
-    part, stages, seed, area_range, aspect_range, scaled_decoding
+    part, stages, seed, classes, area_range, aspect_range, scaled_decoding
   )
   ledger = unreadable.Ledger(
     len(source), reading.policy, 'the next readable one takes its place'

@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 from nfnets import errors, files
 from nfnets.data import folder_source
 from nfnets.data.source import Source
@@ -83,3 +85,26 @@ def load_source(
 
   folder = files.user_path(data_dir, 'data_dir') if data_dir else None
   return prepared.load_prepared(name, split, folder, held_out)
+
+
+def labels(source: Source, setting: str) -> np.ndarray:
+  """Returns the label of every example, if known without reading the images.
+
+  Args:
+    source: a split.
+    setting: what needs the labels, for the message.
+
+  Returns:
+    int32[N].
+
+  Raises:
+    UserError: they are not known.
+  """
+  found = getattr(source, 'labels', None)
+  if found is None:
+    raise errors.UserError(
+      f'{setting} needs the label of every image, which only folders of images'
+      f' list, not {source.name}: set it to its default, or use'
+      f' {FOLDER_PREFIX}/path'
+    )
+  return found

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 
 from nfnets.analysis import collectives, macs
 from nfnets.experiment import build, checks, fitting, inputs
@@ -46,7 +47,15 @@ def report(config: ml_collections.ConfigDict, target: str | None) -> int:
   build.check_batch_size(config, len(targets))
   sizes = _sizes(config)
   schedule = build.make_schedule(config, build.lengths(config, sizes.train))
-  steps = steps_lib.make_steps(config, sizes.num_classes, schedule, targets)
+  # Their values do not change what the program needs.
+  weights = np.ones(sizes.num_classes, np.float32)
+  steps = steps_lib.make_steps(
+    config,
+    sizes.num_classes,
+    schedule,
+    targets,
+    class_weights=None if config.train.class_weights == 'none' else weights,
+  )
   count = sum(
     x.size for x in jax.tree.leaves(steps_lib.state_shapes(steps).params)
   )

@@ -4,12 +4,12 @@ Every function takes all settings (see `settings.py`) and calls the rest of the
 package with plain arguments; `inputs.py` does the same for the data.
 """
 
+import functools
 from typing import NamedTuple
 
-import jax
 import ml_collections
+import numpy as np
 import optax
-from jax import lax
 
 from nfnets import errors, models
 from nfnets.augment import preprocess as preprocess_lib
@@ -63,14 +63,18 @@ class _Treatment(NamedTuple):
   """What the optimizer does to each group of parameters.
 
   Attributes:
+    name: 'sgd', 'adamw' or 'lamb'.
     weight_decay: coefficient on weights; gains and biases have none.
+    layer_decay: factor on the learning rate per layer; 1 disables it.
     clipping: AGC's threshold; None disables clipping.
     trainable: mask of the parameters to train; None trains all.
   """
 
+  name: str
   weight_decay: float
+  layer_decay: float
   clipping: float | None
-  trainable: masks.Mask | None
+  trainable: optimizer.Trainable | None
 
 
 def make_model(
@@ -96,44 +100,26 @@ def make_model(
     raise errors.UserError(f'{where}: {error}') from error
 
 
-def make_training_model(
-  config: ml_collections.ConfigDict, model: models.Model
-) -> models.Model:
-  """Returns the network to train: with `config.freeze`, only its classifier.
-
-  Frozen parameters have zero gradients without a backward pass. Neither the
-  reported gradient norm nor SAM's ascent includes them.
-  """
-  if not config.freeze:
-    return model
-
-  def apply(
-    params: registry.Params,
-    state: registry.State,
-    key: jax.Array | None,
-    images: jax.Array,
-    is_training: bool,
-  ) -> tuple[tuple[jax.Array, registry.Endpoints], registry.State]:
-    frozen = jax.tree.map(
-      lambda param, trains: param if trains else lax.stop_gradient(param),
-      params,
-      masks.head_mask(params),
-    )
-    return model.apply(frozen, state, key, images, is_training)
-
-  return model._replace(apply=apply)
-
-
 def make_gradient(
   config: ml_collections.ConfigDict,
   model: models.Model,
   preprocess: preprocess_lib.Preprocess,
+  class_weights: np.ndarray | None = None,
 ) -> gradient.GradientFn:
-  """Builds the function that computes one device's loss and gradient."""
+  """Builds the function that computes one device's loss and gradient.
+
+  Args:
+    config: the settings.
+    model: the network.
+    preprocess: from `inputs.make_preprocess`.
+    class_weights: from `inputs.class_weights`.
+  """
+  frozen = config_lib.frozen_parts(config)
   return gradient.make_gradient(
-    make_training_model(config, model),
+    models.frozen(model, frozen) if frozen else model,
     preprocess,
     label_smoothing=config.train.label_smoothing,
+    class_weights=class_weights,
     dtype=config.train.dtype,
     accumulation=config.train.accumulation,
     sam_rho=config.train.sam_rho or None,
@@ -223,15 +209,22 @@ def make_schedule(
 
 
 def make_optimizer(
-  config: ml_collections.ConfigDict, schedule: optax.Schedule
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  schedule: optax.Schedule,
 ) -> optax.GradientTransformation:
-  """Builds clipping, weight decay, momentum and learning rate."""
-  treatment = _treatment(config)
+  """Builds clipping, weight decay, moments and learning rate."""
+  treatment = _treatment(config, model)
   return optimizer.make_optimizer(
     schedule,
+    name=treatment.name,
     momentum=config.optimizer.momentum,
     nesterov=config.optimizer.nesterov,
+    beta1=config.optimizer.beta1,
+    beta2=config.optimizer.beta2,
+    eps=config.optimizer.eps,
     weight_decay=treatment.weight_decay,
+    layer_decay=treatment.layer_decay,
     clipping=treatment.clipping,
     clip_eps=config.optimizer.clip_eps,
     trainable=treatment.trainable,
@@ -239,28 +232,41 @@ def make_optimizer(
 
 
 def describe_groups(
-  config: ml_collections.ConfigDict, params: registry.Params
+  config: ml_collections.ConfigDict,
+  model: models.Model,
+  params: registry.Params,
 ) -> list[optimizer.Group]:
   """Describes what `make_optimizer` does to each group of parameters.
 
   Args:
     config: the settings.
+    model: the network.
     params: the parameters, or their shapes from `jax.eval_shape`.
   """
-  treatment = _treatment(config)
+  treatment = _treatment(config, model)
   return optimizer.describe_groups(
     params,
+    name=treatment.name,
     weight_decay=treatment.weight_decay,
+    layer_decay=treatment.layer_decay,
     clipping=treatment.clipping,
     trainable=treatment.trainable,
   )
 
 
-def _treatment(config: ml_collections.ConfigDict) -> _Treatment:
+def _treatment(
+  config: ml_collections.ConfigDict, model: models.Model
+) -> _Treatment:
+  frozen = config_lib.frozen_parts(config)
+  trained = functools.partial(
+    masks.trained_mask, frozen=frozen, depth=model.config.depth
+  )
   return _Treatment(
+    name=config.optimizer.name,
     weight_decay=config.optimizer.weight_decay,
+    layer_decay=config.optimizer.layer_decay,
     clipping=config.optimizer.clipping or None,
-    trainable=masks.head_mask if config.freeze else None,
+    trainable=trained if frozen else None,
   )
 
 

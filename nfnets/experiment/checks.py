@@ -74,10 +74,15 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
   sources.check_paths(config.dataset, config.data.data_dir)
   if config.init_from:
     files.user_path(config.init_from, 'config.init_from')
-  elif config.freeze:
+  elif config_lib.frozen_parts(config):
     raise errors.UserError(
-      "config.freeze is True, but config.init_from is '': the network below the"
-      ' classifier would stay random; set config.init_from, or freeze=false'
+      f"config.freeze is {config.freeze!r}, but config.init_from is '': what is"
+      ' frozen would stay random; set config.init_from, or freeze=none'
+    )
+  if config.train.class_weights == config.data.sampling == 'balanced':
+    raise errors.UserError(
+      'config.train.class_weights and config.data.sampling are both balanced,'
+      ' which favors rare classes twice: set one of them to its default'
     )
   _check_lengths(config)
   data = config.data

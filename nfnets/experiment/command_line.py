@@ -22,6 +22,15 @@ _NEEDS = {
   'train.early_stopping_metric': 'train.early_stopping_patience',
   'train.sam_share': 'train.sam_rho',
 }
+# Setting -> another, and its values with which the setting has an effect.
+_NEEDS_VALUE = {
+  'optimizer.momentum': ('optimizer.name', ('sgd',)),
+  'optimizer.nesterov': ('optimizer.name', ('sgd',)),
+  'optimizer.beta1': ('optimizer.name', ('adamw', 'lamb')),
+  'optimizer.beta2': ('optimizer.name', ('adamw', 'lamb')),
+  'optimizer.eps': ('optimizer.name', ('adamw', 'lamb')),
+  'optimizer.layer_decay': ('freeze', settings.FREEZE[:-1]),
+}
 
 
 def parse_config(
@@ -162,7 +171,7 @@ def _read_changes(arguments: Iterable[str]) -> dict[str, kinds.Value]:
 def _check_effects(
   changed: Mapping[str, kinds.Value], values: Mapping[str, kinds.Value]
 ) -> None:
-  """Refuses a change that another setting, left as it is, makes void."""
+  """Refuses a change that another setting makes void."""
   for name in changed:
     steps, needed = name.replace('epochs', 'steps'), _NEEDS.get(name)
     if steps != name and steps not in changed and values[steps]:
@@ -174,4 +183,11 @@ def _check_effects(
       raise errors.UserError(
         f'--config.{name} has no effect, because config.{needed} is'
         f' {values[needed]}: change --config.{needed}, too'
+      )
+    other, works = _NEEDS_VALUE.get(name, ('', ()))
+    if other and values[other] not in works:
+      raise errors.UserError(
+        f'--config.{name} has no effect, because config.{other} is'
+        f' {values[other]}: omit it, or set --config.{other} to'
+        f' {errors.listed(works, len(works))}'
       )

@@ -71,6 +71,12 @@ def steps(
   return int(section[f'{prefix}epochs'] * examples / batch_size)
 
 
+def frozen_parts(config: ml_collections.ConfigDict) -> int:
+  """Returns the number of frozen parts, see `models.frozen`."""
+  freeze = settings.SETTINGS['freeze'].check('freeze', config.freeze)
+  return settings.FREEZE.index(freeze)
+
+
 def peak_learning_rate(config: ml_collections.ConfigDict) -> float:
   """Returns the learning rate at the end of the warm-up."""
   rate, unit = (
@@ -105,6 +111,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     One 'key: old -> new' per setting.
   """
   old = flatten(base()) | old
+  for name, setting in settings.SETTINGS.items():
+    old[name] = setting.renamed(old[name])
 
   def resumable(key: str) -> bool:
     if key == 'dataset':

@@ -9,11 +9,20 @@ import math
 
 import jax
 import ml_collections
+import numpy as np
 
-from nfnets import errors, models
+from nfnets import errors, losses, models
 from nfnets.augment import ops
 from nfnets.augment import preprocess as preprocess_lib
-from nfnets.data import batches, crops, growth, pipeline, precheck, sources
+from nfnets.data import (
+  batches,
+  crops,
+  growth,
+  pipeline,
+  positions,
+  precheck,
+  sources,
+)
 from nfnets.data import source as source_lib
 
 _log = logging.getLogger(__name__)
@@ -29,16 +38,42 @@ def load_source(
     use: 'train' or 'eval' for the splits in the settings; 'valid' for the
       split that training evaluates on, which with `data.held_out` is the part
       of the training images that is held out; 'test' for the test split.
+
+  Raises:
+    UserError: as in `sources.load_source`; or the classes cannot be balanced,
+      because the labels are not known.
   """
   data = config.data
   splits = {'train': data.train_split, 'eval': data.eval_split, 'test': 'test'}
   splits['valid'] = 'valid' if data.held_out else data.eval_split
-  return sources.load_source(
+  source = sources.load_source(
     config.dataset,
     splits[use],
     data_dir=data.data_dir or None,
     held_out=data.held_out,
   )
+  if use == 'train':
+    _classes_to_balance(config, source)  # An error before anything slow starts.
+  return source
+
+
+def class_weights(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> np.ndarray | None:
+  """Returns the factors on the loss of each class, float32[K], or None.
+
+  Args:
+    config: the settings.
+    source: the training split.
+
+  Raises:
+    UserError: the numbers of images in the classes are not known.
+  """
+  if config.train.class_weights == 'none':
+    return None
+  labels = sources.labels(source, 'config.train.class_weights=balanced')
+  counts = np.bincount(labels, minlength=source.num_classes)
+  return losses.balanced_weights(counts)
 
 
 def check_readable(
@@ -138,11 +173,22 @@ def train_batches(
     batch_size=config.train.batch_size * images_per_example,
     image_size=sizes or image_size(config, model),
     seed=config.seed,
+    classes=_classes_to_balance(config, source),
     area_range=config.data.area_range,
     aspect_range=config.data.aspect_range,
     scaled_decoding=config.data.scaled_decoding,
     reading=_reading(config),
   )
+
+
+def _classes_to_balance(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> positions.Classes | None:
+  """Returns the classes to show equally often; None if the images are."""
+  if config.data.sampling == 'uniform':
+    return None
+  labels = sources.labels(source, 'config.data.sampling=balanced')
+  return positions.Classes(labels)
 
 
 def eval_batches(

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from nfnets import errors
@@ -37,6 +37,7 @@ class Setting:
     above: whether numbers must be above `low`, not equal to it.
     below: whether numbers must be below `high`, not equal to it.
     choices: the strings allowed; () allows all.
+    former: values of earlier versions -> what they are called today.
     length: None for a single value; 2 for a range (low, high); 0 for a sequence
       of at least one element.
   """
@@ -48,6 +49,7 @@ class Setting:
   above: bool = False
   below: bool = False
   choices: tuple[str, ...] = ()
+  former: Mapping[bool, str] = dataclasses.field(default_factory=dict)
   length: int | None = None
 
   @property
@@ -87,6 +89,7 @@ class Setting:
     Raises:
       UserError: the value is not allowed; with name, value and allowed values.
     """
+    value = self.renamed(value)
     if value is None and self.default is None:
       return None
     if self.length is None:
@@ -99,6 +102,10 @@ class Setting:
     if self.length == 2 and checked[0] > checked[1]:  # type: ignore[operator]
       raise self._refused(name, value)
     return checked  # type: ignore[return-value]
+
+  def renamed(self, value: object) -> object:
+    """Returns what a value of an earlier version is called today."""
+    return self.former.get(value, value) if isinstance(value, bool) else value
 
   def read(self, name: str, text: str) -> Value:
     """Reads a value from a command line and checks it.
@@ -120,6 +127,8 @@ class Setting:
     if self.default is None and text.lower() == 'none':
       return None
     if self.kind is bool:
+      return _FLAGS[text.lower()]
+    if self.former and text.lower() in _FLAGS:
       return _FLAGS[text.lower()]
     if self.length is None:
       return self.kind(text)
@@ -166,9 +175,19 @@ def flag(default: bool) -> Setting:
   return Setting(default, bool)
 
 
-def text(default: str | None, choices: Iterable[str] = ()) -> Setting:
-  """Returns a setting that is a string, any or one of `choices`."""
-  return Setting(default, str, choices=tuple(choices))
+def text(
+  default: str | None,
+  choices: Iterable[str] = (),
+  former: Mapping[bool, str] | None = None,
+) -> Setting:
+  """Returns a setting that is a string, any or one of `choices`.
+
+  Args:
+    default: its default.
+    choices: the strings allowed; () allows all.
+    former: if it was a flag in earlier versions, what its values are now.
+  """
+  return Setting(default, str, choices=tuple(choices), former=former or {})
 
 
 def integer(default: int | None, least: int = 0, most: int = LARGE) -> Setting:

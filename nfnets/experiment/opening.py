@@ -107,7 +107,7 @@ def describe_network(steps: steps_lib.Steps) -> str:
   lines += [
     f'optimizer  {group.name}: {group.tensors} tensors,'
     f' {group.parameters:,} parameters: {group.applies}'
-    for group in build.describe_groups(config, params)
+    for group in build.describe_groups(config, model, params)
   ]
   return '\n'.join(lines)
 

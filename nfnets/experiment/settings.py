@@ -8,6 +8,9 @@ from nfnets.experiment import kinds
 
 _SPLITS = (*sources.SPLITS, *sources.ALIASES, 'all')
 
+# Ordered: each freezes what is before it, too.
+FREEZE = ('none', 'stem', 'stage1', 'stage2', 'stage3', 'stage4', 'all')
+
 # The defaults train NFNet-F0 on ImageNet, only cropped and flipped.
 SETTINGS: dict[str, kinds.Setting] = {
   # Random seed of the run; JAX ignores all but the lowest 32 bits.
@@ -16,8 +19,9 @@ SETTINGS: dict[str, kinds.Setting] = {
   'dataset': kinds.text('imagenet2012'),
   # Weights to fine-tune: a file or a hub id; '': none.
   'init_from': kinds.text(''),
-  # Train only the classifier.
-  'freeze': kinds.flag(False),
+  # What is not trained: nothing, the parts up to and including this one, or all
+  # but the classifier.
+  'freeze': kinds.text('none', FREEZE, former={True: 'all', False: 'none'}),
   #
   # python -m nfnets.models lists all names.
   'model.name': kinds.text('nfnet_f0'),
@@ -52,6 +56,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   'data.eval_split': kinds.text('test', _SPLITS),
   # Fraction of train to hold out beside a test split; 0: none.
   'data.held_out': kinds.number(0.0, below=1),
+  # uniform: each image once per epoch; balanced: each class equally often.
+  'data.sampling': kinds.text('uniform', ('uniform', 'balanced')),
   # Pixels; 0: the model's training size.
   'data.image_size': kinds.integer(0, most=16384),
   # Pixels at the start, growing to image_size in four stages; 0: off.
@@ -102,10 +108,19 @@ SETTINGS: dict[str, kinds.Setting] = {
   # Length of the linear warm-up; steps, if not 0, replace epochs.
   'optimizer.warmup_epochs': kinds.number(5.0),
   'optimizer.warmup_steps': kinds.integer(0),
-  # Decay of the momentum buffer per step.
+  # AdamW and LAMB usually need another learning rate and weight decay.
+  'optimizer.name': kinds.text('sgd', ('sgd', 'adamw', 'lamb')),
+  # For sgd: decay of the momentum buffer per step.
   'optimizer.momentum': kinds.number(0.9, below=1),
-  # False: classical momentum.
+  # For sgd; False: classical momentum.
   'optimizer.nesterov': kinds.flag(True),
+  # For adamw and lamb: decay of the mean gradient and of its mean square.
+  'optimizer.beta1': kinds.number(0.9, below=1),
+  'optimizer.beta2': kinds.number(0.999, below=1),
+  # For adamw and lamb: added to the root of the mean square.
+  'optimizer.eps': kinds.number(1e-8, above=0),
+  # Factor on the learning rate per layer below the classifier; 1: off.
+  'optimizer.layer_decay': kinds.number(1.0, above=0, most=1),
   # On weights only, not on gains and biases.
   'optimizer.weight_decay': kinds.number(2e-5),
   # AGC's lambda; 0: no clipping.
@@ -118,6 +133,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   # Length of the run; steps, if not 0, replace epochs.
   'train.epochs': kinds.number(360.0),
   'train.steps': kinds.integer(0),
+  # Factors on the loss; balanced: the same total for every class.
+  'train.class_weights': kinds.text('none', ('none', 'balanced')),
   # Fraction of each label spread over all classes.
   'train.label_smoothing': kinds.number(0.1, below=1),
   # Decay of the averaged weights per step; 0: no average.

@@ -54,6 +54,7 @@ def make_steps(
   num_classes: int,
   schedule: optax.Schedule,
   targets: Sequence[jax.Device] | None = None,
+  class_weights: np.ndarray | None = None,
 ) -> Steps:
   """Builds the programs of a run; compiles nothing.
 
@@ -62,12 +63,13 @@ def make_steps(
     num_classes: number of classes in the data set.
     schedule: from `build.make_schedule`.
     targets: devices of a topology to compile for; None: all devices.
+    class_weights: from `inputs.class_weights`.
   """
   model = build.make_model(config, num_classes)
-  optimizer = build.make_optimizer(config, schedule)
+  optimizer = build.make_optimizer(config, model, schedule)
   preprocess = inputs.make_preprocess(config, model)
   train = step_lib.make_train_step(
-    build.make_gradient(config, model, preprocess),
+    build.make_gradient(config, model, preprocess, class_weights),
     optimizer,
     schedule=schedule,
     ema_decay=config.train.ema_decay or None,

@@ -131,7 +131,12 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
   data = splits.load(config)
   length = build.lengths(config, len(data.train))
   schedule = build.make_schedule(config, length)
-  steps = steps_lib.make_steps(config, data.train.num_classes, schedule)
+  steps = steps_lib.make_steps(
+    config,
+    data.train.num_classes,
+    schedule,
+    class_weights=inputs.class_weights(config, data.train),
+  )
   opening.warn_of_skip_gains(steps, length)
   sizes = inputs.image_sizes(config, steps.model, length.total)
   return _Plan(steps, data, length, sizes)

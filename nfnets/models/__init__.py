@@ -12,10 +12,18 @@ if TYPE_CHECKING:
     create_model,
     folded,
     for_inference,
+    frozen,
     list_models,
   )
 
-__all__ = ['Model', 'create_model', 'folded', 'for_inference', 'list_models']
+__all__ = [
+  'Model',
+  'create_model',
+  'folded',
+  'for_inference',
+  'frozen',
+  'list_models',
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,11 +54,13 @@ class Model(NamedTuple):
           skip gain and alpha, same shape as the output;
         'pool': the pooled vector before dropout, float[B, C].
     config: the model's configuration.
+    frozen_parts: see `frozen`.
   """
 
   init: initialization.Init
   apply: Apply
   config: ModelConfig
+  frozen_parts: int = 0
 
 
 _VARIANTS: dict[str, ModelConfig] = {
@@ -175,7 +177,27 @@ def folded(model: Model) -> tuple[Model, Callable[[Params], Params]]:
   if model.config.folded or not model.config.standardize:
     return model, lambda params: params
   fold = functools.partial(folding.fold, config=model.config)
-  return _build(dataclasses.replace(model.config, folded=True)), fold
+  config = dataclasses.replace(model.config, folded=True)
+  return _build(config, model.frozen_parts), fold
+
+
+def frozen(model: Model, parts: int) -> Model:
+  """Returns the model with its first parts frozen.
+
+  No gradient passes them, so their backward pass is not computed. Their batch
+  normalization uses its running statistics in training too, and leaves them
+  unchanged. Dropout and stochastic depth are not affected.
+
+  Args:
+    model: the model.
+    parts: 0: none; 1: the stem; 2 to 5: the first stages too; 6: all but the
+      classifier.
+
+  References:
+    Wu et al, `Detectron2 <https://github.com/facebookresearch/detectron2>`_,
+    2019 (FrozenBatchNorm2d).
+  """
+  return _build(model.config, parts)
 
 
 def for_inference(model: Model, params: Params) -> tuple[Model, Params]:
@@ -194,14 +216,16 @@ def for_inference(model: Model, params: Params) -> tuple[Model, Params]:
   return (model, params) if other is model else (other, jax.jit(fold)(params))
 
 
-def _build(config: ModelConfig) -> Model:
+def _build(config: ModelConfig, frozen_parts: int = 0) -> Model:
   """Transforms the network's Haiku modules into pure functions."""
 
   def forward(
     images: jax.Array, is_training: bool, keys: jax.Array | None
   ) -> tuple[jax.Array, Endpoints]:
     _check_images(images)
-    return make_network(config)(images, is_training, keys)
+    # Running statistics do not exist before the network is initialized.
+    frozen = 0 if hk.running_init() else frozen_parts
+    return make_network(config)(images, is_training, keys, frozen)
 
   def apply(
     params: Params,
@@ -215,7 +239,8 @@ def _build(config: ModelConfig) -> Model:
 
   make_network = _NETWORKS.get(config.family, nfnet.NFNet)
   network = hk.transform_with_state(forward)
-  return Model(initialization.make_init(forward), apply, config)
+  init = initialization.make_init(forward)
+  return Model(init, apply, config, frozen_parts)
 
 
 def _check_images(images: jax.Array) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import haiku as hk
 import jax
+from jax import lax
 from jax import numpy as jnp
 
 from nfnets.layers import linear, pooling, stochastic_depth
@@ -49,7 +50,11 @@ class Trunk(hk.Module):
       )
 
   def __call__(
-    self, images: jax.Array, is_training: bool, keys: jax.Array | None
+    self,
+    images: jax.Array,
+    is_training: bool,
+    keys: jax.Array | None,
+    frozen: int = 0,
   ) -> tuple[jax.Array, Endpoints]:
     """Applies the network.
 
@@ -58,32 +63,40 @@ class Trunk(hk.Module):
       is_training: whether to apply dropout and stochastic depth, and to use the
         batch's own statistics in batch normalization.
       keys: one random key per image, key[B], or None if nothing is drawn.
+      frozen: number of frozen parts, see `registry.frozen`.
 
     Returns:
       Logits float[B, num_classes], or the pooled vector float[B, C] of a
       backbone, and the endpoints (see `registry.Model`).
     """
     kept = self._draw_kept(keys, images.dtype, is_training)
-    h, stride_2 = self.apply_stem(images, is_training)
+    h, stride_2 = self.apply_stem(images, is_training and not frozen)
+    h = _end_frozen(h, frozen == 1)
     # A stem for small images keeps their resolution.
     stride = 1 if self.config.stem == 'small' else 4
     endpoints = {'stride_2': stride_2} if stride > 1 else {}
     block = 0
     for stage, layers in enumerate(self.stages):
+      part = stage + 2
+      trains = is_training and frozen < part
       for layer in layers:
-        h, residual = self._apply_block(layer, h, is_training, kept[block])
+        h, residual = self._apply_block(layer, h, trains, kept[block])
         endpoints |= {f'block_{block}': h, f'block_{block}/residual': residual}
         block += 1
+      h = _end_frozen(h, frozen == part)
       if stage == len(self.stages) - 1:
         h = self.apply_final_conv(h)
       endpoints[f'stride_{stride * 2**stage}'] = h
-    pool = jnp.mean(self.apply_final_activation(h, is_training), axis=(1, 2))
+    all_frozen = frozen > len(self.stages) + 1
+    h = self.apply_final_activation(h, is_training and not all_frozen)
+    pool = jnp.mean(h, axis=(1, 2))
     endpoints['pool'] = pool
     if self.linear is None:
       return pool, endpoints
     if is_training and self.config.drop_rate > 0.0:
       pool = self._drop(keys, pool)
-    return self.linear(self.shift_pool(pool)), endpoints
+    features = _end_frozen(self.shift_pool(pool), all_frozen)
+    return self.linear(features), endpoints
 
   def apply_stem(
     self, images: jax.Array, is_training: bool
@@ -151,6 +164,11 @@ class Trunk(hk.Module):
     if self.config.remat and not hk.running_init():
       apply = hk.remat(apply)
     return apply(inputs)
+
+
+def _end_frozen(h: jax.Array, ends: bool) -> jax.Array:
+  """Returns the output of a part; no gradient passes the last frozen one."""
+  return lax.stop_gradient(h) if ends else h
 
 
 def _fold(keys: jax.Array | None, stream: int) -> jax.Array:

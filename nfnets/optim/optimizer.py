@@ -1,4 +1,4 @@
-"""The optimizer of the published recipes."""
+"""SGD of the published recipes, AdamW and LAMB, each with AGC in front."""
 
 import math
 from collections.abc import Callable
@@ -33,24 +33,40 @@ class Group(NamedTuple):
 def make_optimizer(
   schedule: optax.ScalarOrSchedule,
   *,
+  name: str = 'sgd',
   momentum: float = 0.9,
   nesterov: bool = True,
+  beta1: float = 0.9,
+  beta2: float = 0.999,
+  eps: float = 1e-8,
   weight_decay: float = 2e-5,
+  layer_decay: float = 1.0,
   clipping: float | None = 0.01,
   clip_eps: float = 1e-3,
   trainable: Trainable | None = None,
 ) -> optax.GradientTransformation:
-  """Builds SGD with adaptive clipping, weight decay and Nesterov momentum.
+  """Builds adaptive clipping and an optimizer with weight decay.
 
-  In this order: clip the gradient (all but the classifier's weight), add
-  weight_decay * w (weights only, so the decay is not clipped), apply momentum,
-  multiply by -schedule(step).
+  First the gradient is clipped (all but the classifier's weight). Weight decay
+  applies to weights only and is not clipped:
+    'sgd': add weight_decay * w, apply momentum.
+    'adamw': divide the moments, add weight_decay * w.
+    'lamb': as 'adamw'; then scale the update of each weight tensor w to the
+      norm of w. Gains and biases are not scaled, as in the published code.
+  Last, multiply by -schedule(step) * layer_decay ** (layers above).
 
   Args:
     schedule: the learning rate, or a function from the step to it.
-    momentum: decay of the momentum buffer.
-    nesterov: whether to look ahead: g + momentum * buffer, not the buffer.
+    name: 'sgd', 'adamw' or 'lamb'.
+    momentum: decay of the momentum buffer of 'sgd'.
+    nesterov: whether 'sgd' looks ahead: g + momentum * buffer, not the buffer.
+    beta1: decay of the mean gradient of 'adamw' and 'lamb'.
+    beta2: decay of the mean square of the gradient of these two.
+    eps: what they add to the square root of the mean square.
     weight_decay: coefficient, on the parameters of `masks.decay_mask`.
+    layer_decay: factor on the learning rate per layer above a parameter, see
+      `masks.layers_above`; 1 disables it. It acts on weight decay too, as the
+      learning rate does.
     clipping: see `agc.adaptive_grad_clip`; None disables clipping.
     clip_eps: `eps` of `agc.adaptive_grad_clip`.
     trainable: selects the parameters to train, such as `masks.head_mask`. A
@@ -65,12 +81,24 @@ def make_optimizer(
     Brock et al, `High-Performance Large-Scale Image Recognition Without
     Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.1 and
     appendix A.
+    Loshchilov and Hutter, `Decoupled Weight Decay Regularization
+    <https://arxiv.org/abs/1711.05101>`_, 2019, algorithm 2.
+    You et al, `Large Batch Optimization for Deep Learning: Training BERT in 76
+    minutes <https://arxiv.org/abs/1904.00962>`_, 2020, algorithm 2.
+    Clark et al, `ELECTRA: Pre-training Text Encoders as Discriminators Rather
+    Than Generators <https://arxiv.org/abs/2003.10555>`_, 2020, appendix A
+    (layer-wise decay).
   """
   steps = []
   if clipping is not None:
     steps.append(agc.adaptive_grad_clip(clipping, clip_eps, masks.clip_mask))
-  steps.append(_decayed_trace(momentum, nesterov, weight_decay))
+  if name == 'sgd':
+    steps.append(_decayed_trace(momentum, nesterov, weight_decay))
+  else:
+    steps += _decayed_adam(name, beta1, beta2, eps, weight_decay)
   steps.append(optax.scale_by_learning_rate(schedule))
+  if layer_decay != 1:
+    steps.append(_scale_by_layer(layer_decay))
   optimizer = optax.chain(*steps)
   if trainable is None:
     return optimizer
@@ -122,10 +150,40 @@ def _decayed_trace(
   return optax.GradientTransformation(init_fn, update_fn)
 
 
+def _decayed_adam(
+  name: str, beta1: float, beta2: float, eps: float, weight_decay: float
+) -> list[optax.GradientTransformation]:
+  """Returns the parts of `optax.adamw` or of `optax.lamb`."""
+  # Named: a checkpoint drops positions, and the schedule has a count, too.
+  moments = optax.scale_by_adam(beta1, beta2, eps)
+  parts = [optax.named_chain(('adam', moments))]
+  if weight_decay:
+    parts.append(optax.add_decayed_weights(weight_decay, masks.decay_mask))
+  if name == 'lamb':
+    trust_ratio = optax.scale_by_trust_ratio()
+    parts.append(optax.masked(trust_ratio, masks.decay_mask))
+  return parts
+
+
+def _scale_by_layer(decay: float) -> optax.GradientTransformation:
+  """Multiplies updates by decay ** (number of layers above)."""
+
+  def scale(updates: optax.Updates, params: optax.Params) -> optax.Updates:
+    return jax.tree.map(
+      lambda update, layers: update * decay**layers,
+      updates,
+      masks.layers_above(params),
+    )
+
+  return optax.stateless(scale)
+
+
 def describe_groups(
   params: optax.Params,
   *,
+  name: str = 'sgd',
   weight_decay: float = 2e-5,
+  layer_decay: float = 1.0,
   clipping: float | None = 0.01,
   trainable: Trainable | None = None,
 ) -> list[Group]:
@@ -133,7 +191,9 @@ def describe_groups(
 
   Args:
     params: the parameters (or their shapes, from `jax.eval_shape`).
+    name: as in `make_optimizer`.
     weight_decay: as in `make_optimizer`.
+    layer_decay: as in `make_optimizer`.
     clipping: as in `make_optimizer`.
     trainable: as in `make_optimizer`.
 
@@ -154,12 +214,13 @@ def describe_groups(
   )
   sizes: dict[str, list[int]] = {}
   for leaf, train, decayed, clipped in rows:
-    name = _group_name(train, decayed, clipped)
-    sizes.setdefault(name, []).append(math.prod(leaf.shape))
+    group = _group_name(train, decayed, clipped)
+    sizes.setdefault(group, []).append(math.prod(leaf.shape))
+  applied = _what_applies(name, weight_decay, layer_decay, clipping)
   return [
-    Group(name, len(sizes[name]), sum(sizes[name]), applies)
-    for name, applies in _what_applies(weight_decay, clipping).items()
-    if name in sizes
+    Group(group, len(sizes[group]), sum(sizes[group]), applies)
+    for group, applies in applied.items()
+    if group in sizes
   ]
 
 
@@ -172,14 +233,17 @@ def _group_name(train: bool, decayed: bool, clipped: bool) -> str:
 
 
 def _what_applies(
-  weight_decay: float, clipping: float | None
+  name: str, weight_decay: float, layer_decay: float, clipping: float | None
 ) -> dict[str, str]:
   """Returns {group name: what the optimizer does to it}, in printing order."""
   clip = [] if clipping is None else [f'AGC {clipping:g}']
   decay = [f'weight decay {weight_decay:g}'] if weight_decay else []
+  method = {'sgd': 'momentum', 'adamw': 'Adam', 'lamb': 'LAMB'}[name]
+  layers = [] if layer_decay == 1 else [f'layer decay {layer_decay:g}']
   return {
-    'weights': ', '.join([*clip, *decay, 'momentum']),
-    'gains and biases': ', '.join([*clip, 'momentum']),
-    'classifier weight': ', '.join([*decay, 'momentum']),
+    'weights': ', '.join([*clip, *decay, method, *layers]),
+    'gains and biases': ', '.join([*clip, method, *layers]),
+    # The topmost layer has the full learning rate.
+    'classifier weight': ', '.join([*decay, method]),
     'frozen': 'nothing',
   }

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -56,6 +57,7 @@ def make_gradient(
   preprocess: preprocess_lib.Preprocess,
   *,
   label_smoothing: float = 0.0,
+  class_weights: np.ndarray | None = None,
   dtype: str = 'float32',
   accumulation: int = 1,
   sam_rho: float | None = None,
@@ -68,6 +70,10 @@ def make_gradient(
     model: the network.
     preprocess: uint8 images -> augmented images and soft labels.
     label_smoothing: fraction of the label spread over all classes.
+    class_weights: float32[K], factors on the loss by the label before
+      smoothing, see `losses.example_weights`; None: all 1. The mean is over the
+      number of examples, not over their weights, so it does not depend on how
+      the batch is divided.
     dtype: 'float32' or 'bfloat16', the dtype of weights and images in the
       forward and backward pass. Master weights, gradients once they leave the
       backward pass, momentum, averages and running statistics are float32.
@@ -86,7 +92,9 @@ def make_gradient(
   # parameters themselves, not in the folded ones.
   fold_once = accumulation > 1 and sam_rho is None
   network = folded if fold_once else model
-  loss_fn = functools.partial(_loss, network, jnp.dtype(dtype), label_smoothing)
+  loss_fn = functools.partial(
+    _loss, network, jnp.dtype(dtype), label_smoothing, class_weights
+  )
 
   def micro_batch(
     params: registry.Params,
@@ -95,12 +103,9 @@ def make_gradient(
     batch: devices.DeviceBatch,
   ) -> Gradient:
     examples = _augmented(preprocess, seed, step, batch)
-
-    def grad_fn(
-      params: registry.Params, examples: Examples
-    ) -> tuple[optax.Updates, tuple[registry.State, Metrics]]:
-      return jax.grad(loss_fn, has_aux=True)(params, state, examples)
-
+    grad_fn = functools.partial(
+      jax.grad(loss_fn, argnums=1, has_aux=True), state
+    )
     if sam_rho is None:
       grads, (state, metrics) = grad_fn(params, examples)
     else:
@@ -164,8 +169,9 @@ def _loss(
   model: registry.Model,
   dtype: jnp.dtype,
   label_smoothing: float,
-  params: registry.Params,
+  class_weights: np.ndarray | None,
   state: registry.State,
+  params: registry.Params,
   examples: Examples,
 ) -> tuple[jax.Array, tuple[registry.State, Metrics]]:
   """Returns a micro-batch's mean loss, and the new state and metrics.
@@ -182,7 +188,10 @@ def _loss(
   new_state = jax.tree.map(lambda old, x: x.astype(old.dtype), state, new_state)
   logits = logits.astype(jnp.float32)
   smooth = losses.smooth_labels(labels, label_smoothing)
-  loss = jnp.mean(losses.softmax_cross_entropy(logits, smooth))
+  rows = losses.softmax_cross_entropy(logits, smooth)
+  if class_weights is not None:
+    rows *= losses.example_weights(labels, jnp.asarray(class_weights))
+  loss = jnp.mean(rows)
   # For mixed examples the class with the larger weight counts as correct; the
   # published code takes the first of the two labels, whichever is larger.
   right = jnp.argmax(logits, -1) == jnp.argmax(labels, -1)

@@ -109,9 +109,22 @@ def make_train_step(
 
 
 def _mean_over_devices(tree: Tree) -> Tree:
+  """Averages floats; integers, such as counters, are equal on all devices."""
   # XLA would copy the arrays to average over a single device.
-  several = lax.axis_size(devices.AXIS) > 1
-  return lax.pmean(tree, devices.AXIS) if several else tree
+  if lax.axis_size(devices.AXIS) == 1:
+    return tree
+  leaves, treedef = jax.tree.flatten(tree)
+  floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+  means = iter(lax.pmean(floats, devices.AXIS))
+  # A mean of integers would be a float.
+  return treedef.unflatten(
+    [
+      next(means)
+      if jnp.issubdtype(x.dtype, jnp.floating)
+      else lax.pmax(x, devices.AXIS)
+      for x in leaves
+    ]
+  )
 
 
 def _count(skips: state_lib.Skips, finite: jax.Array) -> state_lib.Skips:

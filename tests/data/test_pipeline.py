@@ -235,3 +235,23 @@ def test_evaluation_is_in_order_and_ends():
   assert rows[-1]['mask'].tolist() == [True, True, False, False]
   with pytest.raises(IndexError, match='3'):
     batches[3]
+
+
+def test_balanced_batches_show_classes_equally_often(folder):
+  source = folder_source(folder)
+  classes = positions.Classes(source.labels)
+  batches = [
+    pipeline.train_batches(
+      source,
+      batch_size=24,
+      image_size=8,
+      seed=3,
+      classes=classes,
+      reading=pipeline.Reading(num_threads=1, process_index=k, process_count=2),
+    )
+    for k in range(2)
+  ]
+  labels = [b[k]['label'] for k in range(5) for b in batches]
+  order = positions.balanced_order(3, 0, classes)
+  assert np.concatenate(labels).tolist() == source.labels[order].tolist()
+  assert np.ptp(np.bincount(np.concatenate(labels))) <= 1

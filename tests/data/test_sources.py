@@ -57,3 +57,13 @@ def test_a_prepared_data_set_may_have_the_name_of_a_folder(
   (tmp_path / 'digits').mkdir()
   monkeypatch.chdir(tmp_path)
   assert len(sources.load_source('digits', 'train')) == 1437
+
+
+def test_labels_are_known_for_folders_only(tmp_path):
+  pictures.write_class_folders(tmp_path, range(20))
+  source = sources.load_source(f'folder:{tmp_path}', 'all')
+  labels = sources.labels(source, 'this')
+  assert labels.tolist() == [source[i]['label'] for i in range(20)]
+  digits = sources.load_source('digits', 'train')
+  with pytest.raises(errors.UserError, match='this needs the label of every'):
+    sources.labels(digits, 'this')

@@ -53,7 +53,13 @@ def test_the_nearest_of_two_equally_similar_names_begins_alike():
     ({'dataset': 'gs://bucket/x'}, 'dataset', 'gs://bucket/x'),
     ({'data__data_dir': 's3://b/x'}, 'data_dir', 's3://b/x'),
     ({'init_from': '$NO_SUCH/x'}, 'config.init_from', '$NO_SUCH/x'),
-    ({'freeze': True}, 'config.freeze', 'True'),
+    ({'freeze': 'stage1'}, 'config.freeze', "'stage1'"),
+    ({'freeze': True}, 'config.freeze', "'all'"),
+    (
+      {'train__class_weights': 'balanced', 'data__sampling': 'balanced'},
+      'config.train.class_weights',
+      'balanced',
+    ),
     (
       {'data__held_out': 0.1, 'data__train_split': 'all'},
       'config.data.train_split',
@@ -87,7 +93,9 @@ def test_contradictions(changes, name, value):
 @pytest.mark.parametrize(
   'changes',
   [
+    {'freeze': 'all', 'init_from': 'F0_haiku.npz'},
     {'freeze': True, 'init_from': 'F0_haiku.npz'},
+    {'freeze': False},
     # The warm-up in epochs is not used, or cannot be compared yet.
     {'train__steps': 10, 'optimizer__warmup_steps': 2},
     {'train__steps': 10},

@@ -263,3 +263,38 @@ def test_settings_of_a_run_that_cannot_be_used(tmp_path, text, expected):
     (tmp_path / 'config.json').write_text(text)
   message = error_of([], tmp_path)
   assert expected in message and str(tmp_path) in message
+
+
+@pytest.mark.parametrize(
+  'arguments, ignored',
+  [
+    (['optimizer.name=adamw', 'optimizer.momentum=0.8'], 'momentum'),
+    (['optimizer.name=lamb', 'optimizer.nesterov=false'], 'nesterov'),
+    (['optimizer.beta1=0.8'], 'beta1'),
+    (['optimizer.beta2=0.9'], 'beta2'),
+    (['optimizer.eps=1e-6'], 'eps'),
+    (
+      ['freeze=all', 'init_from=x', 'optimizer.layer_decay=0.8'],
+      'layer_decay',
+    ),
+  ],
+)
+def test_settings_of_another_optimizer_are_errors(arguments, ignored):
+  arguments = [f'--config.{argument}' for argument in arguments]
+  with pytest.raises(errors.UserError) as caught:
+    command_line.parse_config(['--config=experiments/digits.py', *arguments])
+  expected = f'--config.optimizer.{ignored} has no effect, because config.'
+  assert expected in str(caught.value)
+
+
+def test_settings_of_the_chosen_optimizer_are_read():
+  config, _ = command_line.parse_config(
+    [
+      '--config=experiments/digits.py',
+      '--config.optimizer.name=adamw',
+      '--config.optimizer.beta2=0.95',
+      '--config.init_from=x.npz',
+      '--config.freeze=true',
+    ]
+  )
+  assert (config.optimizer.beta2, config.freeze) == (0.95, 'all')

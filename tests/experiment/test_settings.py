@@ -50,7 +50,8 @@ def of_wrong_type(x: kinds.Setting) -> list[object]:
   if x.kind is bool:
     return [*values, 0, 1, 'False', 'true', '', 1.0]
   if x.kind is str:
-    return [*values, 0, False, b'text', ('text',)]
+    flags = [] if x.former else [False]
+    return [*values, 0, *flags, b'text', ('text',)]
   if x.length is not None:
     values += [x.low, 0.25, '1,2', (), (True, True), ('1', '2'), (None, 1)]
     return values + ([(1, 1.5)] if x.kind is int else [(0.5,), (0.5,) * 3])
@@ -144,8 +145,23 @@ def test_choices_are_listed(name):
 @pytest.mark.parametrize('name', TABLE)
 def test_a_misspelled_name_suggests_the_right_one(name):
   section, dot, key = name.rpartition('.')
+  # 'beta' may be either of two settings.
+  right = [n for n in TABLE if n.rstrip('12') == name.rstrip('12')]
   for wrong in (f'{key[:-1]}', f'{key}s', f'{key}_', key[0] + key[2:]):
     wrong = section + dot + wrong
     if wrong not in TABLE:
-      expected = f'unknown setting {wrong}: did you mean {name}?'
-      assert refusal(wrong, 1) == expected
+      message = f'unknown setting {wrong}: did you mean '
+      assert refusal(wrong, 1) in {f'{message}{n}?' for n in right}
+
+
+def test_values_of_earlier_versions_are_read_everywhere():
+  x = TABLE['freeze']
+  for flag, text, expected in ((True, 'true', 'all'), (False, 'F', 'none')):
+    assert x.check('freeze', flag) == x.read('freeze', text) == expected
+    old = config_lib.flatten(config_lib.base()) | {'freeze': flag}
+    assert checks.check_values(old)['freeze'] == expected
+    new = {**old, 'freeze': expected}
+    assert config_lib.differences(old, new) == []
+    assert len(config_lib.differences(old, {**old, 'freeze': 'stem'})) == 1
+  for wrong in (1, 0, 'True', 'on'):
+    assert 'it must be one of none, stem' in refusal('freeze', wrong)

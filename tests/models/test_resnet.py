@@ -222,3 +222,30 @@ def test_fixup_block_equals_its_formula():
 def test_options_of_other_families_are_errors(name, option):
   with pytest.raises(ValueError, match=f'{name} has no option {option!r}'):
     models.create_model(name, **{option: 1})
+
+
+@pytest.mark.parametrize('preactivation', [True, False])
+def test_frozen_parts_use_and_keep_their_running_statistics(preactivation):
+  model = models.create_model('resnet50', **TINY, preactivation=preactivation)
+  images, before = fill.image(4, 32), filled.state(model)
+  (_, trained), _ = _train(model, images)
+  (_, evaluated), _ = model.apply(
+    filled.params(model), before, None, images, False
+  )
+  frozen = models.frozen(model, 3)  # up to the second stage
+  (_, endpoints), after = _train(frozen, images)
+  changed = {
+    module.split('/')[2]
+    for module in before
+    if np.any(after[module]['average'] != before[module]['average'])
+  }
+  version = 2 if preactivation else 1
+  block = f'res_block_v{version}'
+  first = sum(model.config.depth[:2])
+  blocks = {f'{block}_{n}' for n in range(first, sum(model.config.depth))}
+  assert changed == blocks | ({'final_bn'} if preactivation else set())
+  for n in range(first):
+    np.testing.assert_allclose(
+      endpoints[f'block_{n}'], evaluated[f'block_{n}'], rtol=1e-4, atol=1e-4
+    )
+  assert not np.allclose(endpoints['block_0'], trained['block_0'], rtol=1e-2)

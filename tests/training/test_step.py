@@ -276,3 +276,12 @@ def test_replica_check_detects_errors_that_cancel_in_a_sum(changes):
   assert not check(
     [drifted(x, 3, change) for x, change in zip(tree, changes, strict=True)]
   )
+
+
+def test_the_mean_over_devices_keeps_the_type_of_counters():
+  tree = {'mean': jnp.arange(4.0), 'counter': jnp.full(4, 7, jnp.int32)}
+  mean = jax.pmap(
+    step_lib._mean_over_devices, axis_name=devices.AXIS, out_axes=None
+  )(tree)
+  assert mean['mean'] == 1.5
+  assert mean['counter'] == 7 and mean['counter'].dtype == jnp.int32

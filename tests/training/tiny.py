@@ -104,7 +104,9 @@ def setup(
   """Returns a replicated initial state and the train step for it."""
   model = model or make_model()
   schedule = schedules.warmup_constant(rate, warmup_steps)
-  optimizer = optimizer_lib.make_optimizer(schedule, clipping=clipping)
+  optimizer = optimizer_lib.make_optimizer(
+    schedule, clipping=clipping, **options.pop('optimizer', {})
+  )
   ema_decay = options.pop('ema_decay', 0.99)
   skips = options.pop('skips', False)
   train_step = step_lib.make_train_step(
