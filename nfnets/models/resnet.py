@@ -24,8 +24,7 @@ from nfnets.models.config import ModelConfig
 class BatchNorm(hk.BatchNorm):
   """Batch normalization, always computed in float32.
 
-  The running averages of mean and variance have a decay rate of 0.9 per step,
-  as published.
+  The running averages have a decay rate of 0.9 per step, as published.
   """
 
   def __init__(self, config: ModelConfig, name: str):
@@ -96,7 +95,7 @@ class ResBlock(hk.Module):
     if self.conv_shortcut is not None and self.shortcut_norm is not None:
       shortcut = self.shortcut_norm(self.conv_shortcut(inputs), is_training)
     if self.attention is not None:
-      # Without gain: normalization sets the scale.
+      # Normalization sets the scale, so the gates have no gain.
       h = h * broadcast.broadcast_to(self.attention(h), h.shape)
     outputs = shortcut + h * kept
     if not self.config.preactivation:
