@@ -89,6 +89,26 @@ def _parser() -> argparse.ArgumentParser:
     help='an image file with any name, or a folder, searched for images with'
     ' its subfolders; hidden files and folders are skipped, links are followed',
   )
+  _add_weights(parser)
+  parser.add_argument(
+    '--batch_size',
+    type=_positive,
+    default=16,
+    metavar='N',
+    help='images per forward pass (default: %(default)s)',
+  )
+  parser.add_argument(
+    '--top',
+    type=_positive,
+    default=5,
+    metavar='K',
+    help='number of classes per image (default: %(default)s)',
+  )
+  _add_formats(parser)
+  return parser
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--weights',
     required=True,
@@ -109,22 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     help='with a workdir: use the checkpoint with the best held-out accuracy,'
     ' not the latest',
   )
-  parser.add_argument(
-    '--batch_size',
-    type=_positive,
-    default=16,
-    metavar='N',
-    help='images per forward pass (default: %(default)s)',
-  )
-  parser.add_argument(
-    '--top',
-    type=_positive,
-    default=5,
-    metavar='K',
-    help='number of classes per image (default: %(default)s)',
-  )
-  _add_formats(parser)
-  return parser
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,7 @@ _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
 AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}
 AREAS['runs'] = AREAS['weights'] | {'weights', 'training'}
-AREAS['predict'] = {'cli', 'inference', 'runs', *AREAS['inference']}
+AREAS['predict'] = {'cli', 'runtime', 'inference', 'runs', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY
 AREAS['ablation'] = _LIBRARY | {'experiment'}
 # The root refers to others by string and loads them on first use.

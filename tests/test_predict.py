@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from nfnets import errors, models, predict, runs, weights
+from nfnets import errors, models, predict, weights
 from nfnets.augment import preprocess
 from nfnets.data import crops
 from nfnets.experiment import config as config_lib
@@ -141,14 +141,6 @@ def test_options_for_the_other_kind_of_weights_are_refused(
   path = weights_file if option == '--best' else workdir
   with pytest.raises(errors.UserError, match=message):
     _run(monkeypatch, capsys, '--weights', path, option, _PHOTOS)
-
-
-def test_best_needs_an_evaluation(workdir):
-  shutil.rmtree(workdir / workdir_lib.CHECKPOINTS / '1')
-  assert runs.best_step(workdir) == 2
-  shutil.rmtree(workdir / workdir_lib.CHECKPOINTS / '2')
-  with pytest.raises(errors.UserError, match='no checkpoint contains'):
-    runs.best_step(workdir)
 
 
 def test_unreadable_images_are_skipped_and_counted(
