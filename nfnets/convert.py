@@ -4,20 +4,14 @@ python -m nfnets.convert SOURCE DESTINATION --to=LAYOUT
 """
 
 import argparse
-import logging
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nfnets import cli, errors, files
 
 if TYPE_CHECKING:
   from nfnets import weights
-  from nfnets.training import dataset as dataset_lib
-  from nfnets.weights import tree
-
-_log = logging.getLogger(__name__)
 
 _LAYOUTS = {
   'nfnets': 'safetensors with model, options and class names',
@@ -26,17 +20,6 @@ _LAYOUTS = {
   'folded': 'nfnets with standardization and gains folded into the filters',
   'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
 }
-
-# The settings of a run that are read besides those of its model.
-_KINDS = {
-  'model.name': str,
-  'data.eval_preset': str,
-  'data.image_size': int,
-  'data.eval_size': int,
-}
-
-# A run's settings by dotted name, read from JSON: values of any type.
-_Settings = Mapping[str, Any]
 
 
 def main() -> None:
@@ -47,7 +30,7 @@ def main() -> None:
   if not os.path.isdir(destination.parent):
     raise errors.UserError(f'{destination.parent}: no such directory')
   # Imported here to keep --help fast: JAX takes seconds to load.
-  from nfnets import weights
+  from nfnets import runs, weights
   from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
@@ -58,8 +41,13 @@ def main() -> None:
         f'{source}: --refit_from_timm is for files from timm, and this is a'
         ' directory; omit it'
       )
-    loaded = load_run(source, options.ema, options.step)
+    step = runs.best_step(source) if options.best else options.step
+    loaded = runs.load(source, options.ema, step)
   else:
+    if options.best:
+      raise errors.UserError(
+        f'--best: {source} is not the workdir of a training run; omit it'
+      )
     loaded = weights.load_model(
       source, options.model, refit=options.refit_from_timm
     )
@@ -103,8 +91,14 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     default=True,
     help='use the moving average of the weights, if the run kept one (default)',
   )
-  run.add_argument(
+  which = run.add_mutually_exclusive_group()
+  which.add_argument(
     '--step', type=int, help='the step of the checkpoint (default: latest)'
+  )
+  which.add_argument(
+    '--best',
+    action='store_true',
+    help='use the checkpoint with the best held-out accuracy',
   )
 
 
@@ -124,102 +118,6 @@ def _add_refit_arguments(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help="with --to=timm: change the gains so that timm's filters equal ours",
   )
-
-
-def load_run(
-  workdir: pathlib.Path, ema: bool, step: int | None
-) -> 'weights.Loaded':
-  """Loads the network of a training run.
-
-  Args:
-    workdir: the workdir of `nfnets.experiment`.
-    ema: whether to use the moving average of the weights, if the run kept one.
-    step: the step of the checkpoint; None selects the latest.
-
-  Returns:
-    The network with its class names and evaluation preset.
-
-  Raises:
-    UserError: the checkpoint does not exist or cannot be read.
-  """
-  from nfnets import models, weights
-  from nfnets.training import checkpoint
-  from nfnets.training import workdir as workdir_lib
-  from nfnets.weights import class_names, tree
-
-  checkpoints = workdir / workdir_lib.CHECKPOINTS
-  saved = checkpoint.read_weights(checkpoints, step, ema=ema)
-  flat = tree.flatten(saved.params)
-  num_classes = tree.num_classes(flat)
-  settings = _checked(saved.config, workdir)
-  name = settings['model.name']
-  try:
-    model = models.create_model(name, num_classes, **_model_options(settings))
-  except errors.UserError as error:
-    raise _undescribed(workdir, str(error)) from error
-  wanted = tree.expected(model.config).params
-  tree.check(flat, wanted, str(workdir), name, 'nfnets')
-  dataset = saved.dataset
-  if dataset is None and num_classes != len(class_names.imagenet()):
-    _log.warning(
-      '%s: its checkpoints contain no class names, as an older version wrote'
-      ' them: the classes are called %r, ...',
-      workdir,
-      class_names.resolve(num_classes, ())[0],
-    )
-  return weights.Loaded(
-    model,
-    saved.params,
-    saved.state,
-    class_names.resolve(
-      num_classes, tuple(dataset['class_names']) if dataset else ()
-    ),
-    settings['data.eval_preset'],
-    _images(dataset),
-  )
-
-
-def _images(dataset: 'dataset_lib.Dataset | None') -> dict[str, int]:
-  """Returns the numbers of images in the form that `weights.save` takes."""
-  if dataset is None:
-    return {}
-  return {'train': dataset['train_images'], 'eval': dataset['eval_images']}
-
-
-def _checked(settings: _Settings | None, workdir: pathlib.Path) -> _Settings:
-  """Returns a run's settings if the network can be built from them.
-
-  Raises:
-    UserError: some are missing or of another type.
-  """
-  found = settings or {}
-  for key, kind in _KINDS.items():
-    if not isinstance(found.get(key), kind):
-      reason = f'{key} is {found.get(key)!r:.80}'
-      raise _undescribed(workdir, reason)
-  return found
-
-
-def _undescribed(workdir: pathlib.Path, reason: str) -> errors.UserError:
-  return errors.UserError(
-    f'{workdir}: its checkpoints do not describe their network ({reason}); pass'
-    ' a workdir of python -m nfnets.experiment'
-  )
-
-
-def _model_options(settings: _Settings) -> 'tree.Options':
-  """Returns the options of `create_model` in a run's settings."""
-  options = {
-    key.removeprefix('model.'): value
-    for key, value in settings.items()
-    if key.startswith('model.') and key != 'model.name' and value is not None
-  }
-  # As in `experiment.inputs`.
-  size = settings['data.image_size']
-  sizes = {'train_size': size, 'test_size': settings['data.eval_size'] or size}
-  options |= {option: value for option, value in sizes.items() if value}
-  # Rematerialization only matters in training.
-  return {**options, 'remat': False}
 
 
 def write(

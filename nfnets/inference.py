@@ -16,9 +16,6 @@ from nfnets.data import source as source_lib
 from nfnets.layers import convolution
 from nfnets.models import registry
 
-TOP = 5
-"""Number of classes in a prediction; fewer if the network has fewer."""
-
 
 class Guess(NamedTuple):
   """One of the most likely classes of an image."""
@@ -40,6 +37,7 @@ def predict(
   paths: Iterable[str | os.PathLike],
   batch_size: int,
   on_unreadable: Callable[[pathlib.Path, str], None],
+  top: int = 5,
 ) -> Iterator[Prediction]:
   """Predicts the classes of image files.
 
@@ -52,6 +50,8 @@ def predict(
     batch_size: number of images per forward pass, at least 1.
     on_unreadable: called with the path of each unreadable file, and the reason;
       the file is then skipped.
+    top: number of classes per prediction, at least 1; fewer if the network has
+      fewer.
 
   Yields:
     A prediction per readable file, in the order of `paths`.
@@ -71,7 +71,7 @@ def predict(
   def flush() -> Iterator[Prediction]:
     rows = np.asarray(probabilities(params, state, batch))
     for name, row in zip(names, rows, strict=False):
-      yield Prediction(name, _best(row, loaded.class_names))
+      yield Prediction(name, _best(row, loaded.class_names, top))
     names.clear()
 
   for path in (files.user_path(path, 'image') for path in paths):
@@ -121,9 +121,9 @@ def _make_read_into(
   return read_into
 
 
-def _best(row: np.ndarray, names: Sequence[str]) -> tuple[Guess, ...]:
+def _best(row: np.ndarray, names: Sequence[str], top: int) -> tuple[Guess, ...]:
   # A stable sort orders ties in the same way on every machine.
-  order = (-row).argsort(kind='stable')[:TOP].tolist()
+  order = (-row).argsort(kind='stable')[:top].tolist()
   return tuple(Guess(i, names[i], float(row[i])) for i in order)
 
 

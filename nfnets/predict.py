@@ -1,11 +1,12 @@
 """Predicts the classes of images.
 
-python -m nfnets.predict --weights=FILE IMAGE_OR_FOLDER...
+python -m nfnets.predict --weights=FILE_OR_WORKDIR IMAGE_OR_FOLDER...
 """
 
 import argparse
 import csv
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from nfnets import cli, errors, files
 from nfnets.data import folders
 
 if TYPE_CHECKING:
+  from nfnets import weights
   from nfnets.inference import Prediction
 
 
@@ -24,12 +26,12 @@ def main() -> int:
   weights_file = files.user_path(options.weights, '--weights')
   paths = folders.find_images(options.images)
   # JAX is imported here, to keep --help and messages about paths instant.
-  from nfnets import inference, weights
+  from nfnets import inference
   from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
   platforms.check()
-  loaded = weights.load_model(weights_file, options.model)
+  loaded = _load(weights_file, options)
   if not loaded.model.config.num_classes:
     raise errors.UserError(
       f'{options.weights}: a backbone without a classifier cannot predict'
@@ -43,7 +45,7 @@ def main() -> int:
 
   batch_size = min(options.batch_size, len(paths))
   predictions = list(
-    inference.predict(loaded, _progress(paths), batch_size, report)
+    inference.predict(loaded, _progress(paths), batch_size, report, options.top)
   )
   _PRINTERS[options.format](predictions)
   if unreadable:
@@ -54,10 +56,30 @@ def main() -> int:
   return 1 if unreadable else 0
 
 
+def _load(
+  weights_file: pathlib.Path, options: argparse.Namespace
+) -> 'weights.Loaded':
+  from nfnets import runs, weights
+
+  if os.path.isdir(weights_file):
+    if options.model:
+      raise errors.UserError(
+        f'--model={options.model}: {weights_file} is a directory, and a'
+        ' training run specifies its model; omit --model'
+      )
+    step = runs.best_step(weights_file) if options.best else None
+    return runs.load(weights_file, step=step)
+  if options.best:
+    raise errors.UserError(
+      f'--best: {weights_file} is not the workdir of a training run; omit it'
+    )
+  return weights.load_model(weights_file, options.model)
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.predict',
-    description='Predicts the five most likely classes of each image.',
+    description='Predicts the most likely classes of each image.',
     epilog='Exit status: 0, or 1 on errors and if an image cannot be read.',
   )
   parser.add_argument(
@@ -67,18 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     help='an image file with any name, or a folder, searched for images with'
     ' its subfolders; hidden files and folders are skipped, links are followed',
   )
-  parser.add_argument(
-    '--weights',
-    required=True,
-    metavar='FILE',
-    help='any file that python -m nfnets.convert reads, or a model on the'
-    ' Hugging Face Hub, such as timm/dm_nfnet_f0.dm_in1k',
-  )
-  parser.add_argument(
-    '--model',
-    metavar='NAME',
-    help='model name; needed only if the file does not specify it',
-  )
+  _add_weights(parser)
   parser.add_argument(
     '--batch_size',
     type=_positive,
@@ -86,8 +97,38 @@ def _parser() -> argparse.ArgumentParser:
     metavar='N',
     help='images per forward pass (default: %(default)s)',
   )
+  parser.add_argument(
+    '--top',
+    type=_positive,
+    default=5,
+    metavar='K',
+    help='number of classes per image (default: %(default)s)',
+  )
   _add_formats(parser)
   return parser
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--weights',
+    required=True,
+    metavar='FILE_OR_WORKDIR',
+    help='any file that python -m nfnets.convert reads; the workdir of a'
+    ' training run, for its latest checkpoint, with averaged weights if the run'
+    ' kept them; or a model on the Hugging Face Hub, such as'
+    ' timm/dm_nfnet_f0.dm_in1k',
+  )
+  parser.add_argument(
+    '--model',
+    metavar='NAME',
+    help='model name; needed only if the file does not specify it',
+  )
+  parser.add_argument(
+    '--best',
+    action='store_true',
+    help='with a workdir: use the checkpoint with the best held-out accuracy,'
+    ' not the latest',
+  )
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:

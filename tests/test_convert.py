@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from nfnets import convert, errors, weights
+from nfnets import convert, errors, runs, weights
 from nfnets.experiment import config as config_lib
 from nfnets.layers import convolution
 from nfnets.training import checkpoint, workdir
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_an_older_version_numbers_its_classes(tmp_path, caplog):
   )
   checkpoints.save(1, saved)
   checkpoints.close()
-  loaded = convert.load_run(tmp_path, True, None)
+  loaded = runs.load(tmp_path)
   assert loaded.class_names == tuple(f'class {i}' for i in range(10))
   assert loaded.images == {}
   (record,) = caplog.records
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_an_older_version_numbers_its_classes(tmp_path, caplog):
 def test_image_sizes_of_a_training_run(image_size, eval_size, sizes):
   settings = _settings()
   settings |= {'data.image_size': image_size, 'data.eval_size': eval_size}
-  options = convert._model_options(settings)
+  options = runs._model_options(settings)
   assert (options.get('train_size'), options.get('test_size')) == sizes
 
 

@@ -41,7 +41,8 @@ AREAS['inference'] = AREAS['weights'] | {'data', 'augment', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
 AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}
-AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
+AREAS['runs'] = AREAS['weights'] | {'weights', 'training'}
+AREAS['predict'] = {'cli', 'runtime', 'inference', 'runs', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY
 AREAS['ablation'] = _LIBRARY | {'experiment'}
 # The root refers to others by string and loads them on first use.

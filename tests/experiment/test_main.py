@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from nfnets import convert
+from nfnets import convert, runs
 from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
 from nfnets.runtime import compilation
@@ -77,7 +77,7 @@ def test_a_run_prints_its_model_accuracy_and_paths(trained):
 
 def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
   path, workdir = tmp_path / 'file.safetensors', tmp_path / 'run'
-  loaded = convert.load_run(trained[0], True, None)
+  loaded = runs.load(trained[0])
   convert.write(loaded, path, 'nfnets')
   wrong = ('--config.model.se_ratio=0.25', f'--config.init_from={path}')
   status, _, err = finish(*TINY, *wrong, f'--workdir={workdir}')

@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from nfnets import convert, errors, models, weights
+from nfnets import errors, models, runs, weights
 from nfnets.experiment import config as config_lib
 from nfnets.training import checkpoint, checkpoint_files, workdir
 from nfnets.training import state as state_lib
@@ -125,7 +125,7 @@ def _read_checkpoints(folder: pathlib.Path) -> None:
   directory = folder / workdir.CHECKPOINTS
   refusal = None
   try:
-    convert.load_run(folder, True, None)
+    runs.load(folder)
   except errors.UserError as error:
     refusal = error
   saver = checkpoint.Checkpointer(directory)
