@@ -4,6 +4,7 @@ Importing this package is instant: each name below is loaded on first use.
 
   create_model, list_models   networks by name, see `nfnets.models`
   load                        published or trained weights, see `nfnets.weights`
+  preprocess_image            a network's input for an image file or array
   adaptive_grad_clip          an optax transformation, see `nfnets.optim.agc`
 """
 
@@ -12,13 +13,20 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-__all__ = ['adaptive_grad_clip', 'create_model', 'list_models', 'load']
+__all__ = [
+  'adaptive_grad_clip',
+  'create_model',
+  'list_models',
+  'load',
+  'preprocess_image',
+]
 
 _HOMES = {
   'adaptive_grad_clip': 'nfnets.optim.agc',
   'create_model': 'nfnets.models',
   'list_models': 'nfnets.models',
   'load': 'nfnets.weights',
+  'preprocess_image': 'nfnets.inference',
 }
 
 

@@ -22,10 +22,14 @@ _log = logging.getLogger(__name__)
 _LAYOUTS = {
   'nfnets': 'safetensors with model, options and class names',
   'deepmind': 'a pickle in the format of the published files',
-  'timm': "safetensors of timm's state dict",
+  'timm': "a folder for timm's local-dir, or its state dict (*.safetensors)",
   'folded': 'nfnets with standardization and gains folded into the filters',
-  'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
+  'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size,'
+  ' and DESTINATION.json, which describes it',
+  'onnx': 'an ONNX model of opset 20, any batch size',
 }
+
+_PROGRAMS = ('stablehlo', 'onnx')
 
 # The settings of a run that are read besides those of its model.
 _KINDS = {
@@ -46,6 +50,7 @@ def main() -> None:
   destination = files.user_path(options.destination, 'DESTINATION')
   if not os.path.isdir(destination.parent):
     raise errors.UserError(f'{destination.parent}: no such directory')
+  _check_program_options(options)
   # Imported here to keep --help fast: JAX takes seconds to load.
   from nfnets import weights
   from nfnets.runtime import compilation, platforms
@@ -63,7 +68,13 @@ def main() -> None:
     loaded = weights.load_model(
       source, options.model, refit=options.refit_from_timm
     )
-  write(loaded, destination, options.to, refit=options.refit_to_timm)
+  write(
+    loaded,
+    destination,
+    options.to,
+    uint8=options.uint8,
+    probabilities=options.probabilities,
+  )
   print(f'{destination}: {loaded.model.config.name}, layout {options.to}')
 
 
@@ -90,9 +101,37 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--model', metavar='NAME', help='required if SOURCE does not specify it'
   )
+  parser.add_argument(
+    '--refit_from_timm',
+    action='store_true',
+    help="change the gains of timm's dm_nfnet file so that our filters equal"
+    " timm's, which have another epsilon; timm also computes GELU with erf,"
+    ' which is activation=gelu_erf here',
+  )
   _add_run_arguments(parser)
-  _add_refit_arguments(parser)
+  _add_program_arguments(parser)
   return parser
+
+
+def _check_program_options(options: argparse.Namespace) -> None:
+  for name in ('uint8', 'probabilities'):
+    if getattr(options, name) and options.to not in _PROGRAMS:
+      raise errors.UserError(
+        f'--{name} is for --to={" and --to=".join(_PROGRAMS)}, not'
+        f' --to={options.to}; omit it'
+      )
+
+
+def _add_program_arguments(parser: argparse.ArgumentParser) -> None:
+  program = parser.add_argument_group('options for stablehlo and onnx')
+  program.add_argument(
+    '--uint8',
+    action='store_true',
+    help='input uint8[b, S, S, 3], not normalized float32',
+  )
+  program.add_argument(
+    '--probabilities', action='store_true', help='output probabilities'
+  )
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,24 +144,6 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
   )
   run.add_argument(
     '--step', type=int, help='the step of the checkpoint (default: latest)'
-  )
-
-
-def _add_refit_arguments(parser: argparse.ArgumentParser) -> None:
-  refit = parser.add_argument_group(
-    'options for dm_nfnet networks, which timm standardizes with another'
-    ' epsilon',
-    'timm also computes GELU with erf, which is activation=gelu_erf here',
-  )
-  refit.add_argument(
-    '--refit_from_timm',
-    action='store_true',
-    help="change the gains of timm's file so that our filters equal timm's",
-  )
-  refit.add_argument(
-    '--refit_to_timm',
-    action='store_true',
-    help="with --to=timm: change the gains so that timm's filters equal ours",
   )
 
 
@@ -227,31 +248,34 @@ def write(
   destination: pathlib.Path,
   layout: str,
   *,
-  refit: bool = False,
+  uint8: bool = False,
+  probabilities: bool = False,
 ) -> None:
-  """Writes a network to a file.
+  """Writes a network to a file or, for timm, a folder.
 
   Args:
     loaded: the network.
     destination: the file to write; an existing one is replaced atomically.
     layout: a layout that --help lists.
-    refit: see `weights.save`.
+    uint8: for programs: whether the input is uint8, not normalized.
+    probabilities: for programs: whether the output is probabilities.
 
   Raises:
     UserError: the layout cannot store this network, or the file cannot be
       written.
   """
-  from nfnets import inference, models, weights
-  from nfnets.weights import files as weights_files
+  from nfnets import models, weights
   from nfnets.weights import tree
 
-  if layout in ('folded', 'stablehlo'):
+  if layout == 'timm':
+    _write_for_timm(loaded, destination)
+    return
+  if layout in _PROGRAMS:
+    _write_program(loaded, destination, layout, uint8, probabilities)
+    return
+  if layout == 'folded':
     model, params = models.for_inference(loaded.model, loaded.params)
     loaded = loaded._replace(model=model, params=params)
-  if layout == 'stablehlo':
-    with weights_files.replacing(destination) as temporary:
-      temporary.write_bytes(inference.export_program(loaded))
-    return
   weights.save(
     destination,
     loaded.params,
@@ -261,9 +285,53 @@ def write(
     class_names=loaded.class_names,
     images=loaded.images,
     eval_preset=loaded.eval_preset,
-    refit=refit,
     **tree.options(loaded.model.config),
   )
+
+
+def _write_for_timm(
+  loaded: 'weights.Loaded', destination: pathlib.Path
+) -> None:
+  from nfnets.export import timm_folder
+
+  if destination.suffix == '.safetensors':
+    timm_folder.write_tensors(loaded, destination)
+  else:
+    timm_folder.write(loaded, destination)
+  if difference := timm_folder.difference(loaded):
+    print(
+      f"timm's logits differ from ours by up to {difference:.1e} of their"
+      ' standard deviation: it computes GELU with erf, and this network with'
+      ' tanh'
+    )
+
+
+def _write_program(
+  loaded: 'weights.Loaded',
+  destination: pathlib.Path,
+  layout: str,
+  uint8: bool,
+  probabilities: bool,
+) -> None:
+  from nfnets.export import onnx_graph, stablehlo
+  from nfnets.weights import files as weights_files
+
+  if probabilities and not loaded.model.config.num_classes:
+    raise errors.UserError(
+      f'{loaded.model.config.name} has no classifier; omit --probabilities'
+    )
+  export = (
+    onnx_graph.export_onnx if layout == 'onnx' else stablehlo.export_program
+  )
+  program = export(loaded, uint8=uint8, probabilities=probabilities)
+  with weights_files.replacing(destination) as temporary:
+    temporary.write_bytes(program)
+  if layout == 'stablehlo':
+    beside = destination.with_name(f'{destination.name}.json')
+    with weights_files.replacing(beside) as temporary:
+      temporary.write_text(
+        stablehlo.describe(loaded, uint8=uint8, probabilities=probabilities)
+      )
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-"""A trained network in use: class probabilities for image files, and export."""
+"""A trained network in use: class probabilities for image files."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,13 +8,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax import export
 
-from nfnets import files, models, weights
+from nfnets import errors, files, models, weights
 from nfnets.augment import preprocess
 from nfnets.data import crops, unreadable
 from nfnets.data import source as source_lib
-from nfnets.layers import convolution
 from nfnets.models import registry
 
 TOP = 5
@@ -33,6 +32,46 @@ class Prediction(NamedTuple):
 
   image: str
   guesses: tuple[Guess, ...]
+
+
+def preprocess_image(
+  image: str | os.PathLike | bytes | np.ndarray, loaded: weights.Loaded
+) -> np.ndarray:
+  """Returns a network's input for an image, exactly as an evaluation does.
+
+  Args:
+    image: a path, an encoded image, or uint8[H, W, 3] in RGB.
+    loaded: the network, from `weights.load_model`. Its configuration and
+      evaluation preset determine size, crop, mean and standard deviation.
+
+  Returns:
+    float32[S, S, 3] with the model's test size S, normalized.
+
+  Raises:
+    UserError: the image cannot be read, or the evaluation preset is unknown.
+  """
+  config = loaded.model.config
+  out = np.zeros((config.test_size, config.test_size, 3), np.uint8)
+  if isinstance(image, bytes | np.ndarray):
+    preset = crops.check_preset(
+      loaded.eval_preset, config.crop_pct, config.crop_mode
+    )
+    what = 'the image'
+    crop = functools.partial(
+      crops.eval_crop, image, out, preset, config.crop_pct, config.crop_mode
+    )
+  else:
+    path = files.user_path(image, 'image')
+    what, crop = (
+      str(path),
+      functools.partial(_make_read_into(loaded), path, out),
+    )
+  try:
+    with unreadable.identified(what):
+      crop()
+  except source_lib.UnreadableError as error:
+    raise errors.UserError(f'{what}: cannot be read: {error.reason}') from None
+  return np.asarray(preprocess.normalize(out, config.mean, config.std))
 
 
 def predict(
@@ -125,31 +164,3 @@ def _best(row: np.ndarray, names: Sequence[str]) -> tuple[Guess, ...]:
   # A stable sort orders ties in the same way on every machine.
   order = (-row).argsort(kind='stable')[:TOP].tolist()
   return tuple(Guess(i, names[i], float(row[i])) for i in order)
-
-
-def export_program(loaded: weights.Loaded) -> bytes:
-  """Exports the network, including its weights, as a portable program.
-
-  Args:
-    loaded: the network, from `weights.load_model`.
-
-  Returns:
-    Serialized StableHLO for `jax.export.deserialize`, which takes it as a
-    bytearray. The program's `call` maps normalized images float32[b, S, S, 3],
-    with the model's test size S and any b, to logits float32[b, num_classes]
-    (a backbone's pooled features float32[b, C]), on cpu, cuda and tpu.
-  """
-  size = loaded.model.config.test_size
-  (batch,) = export.symbolic_shape('b')
-  images = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32)
-
-  def logits(inputs: jax.Array) -> jax.Array:
-    (outputs, _), _ = loaded.model.apply(
-      loaded.params, loaded.state, None, inputs, False
-    )
-    return outputs
-
-  exporting = export.export(jax.jit(logits), platforms=('cpu', 'cuda', 'tpu'))
-  # The platform-specific lowerings depend on the batch size, unknown here.
-  with convolution.lowering('plain'):
-    return bytes(exporting(images).serialize())

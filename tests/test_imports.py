@@ -35,11 +35,12 @@ AREAS['training'] = AREAS['models'] | {'models', 'losses', 'optim', 'augment'}
 AREAS['weights'] = AREAS['models'] | {'models'}
 AREAS['analysis'] = AREAS['models'] | {'models'}
 AREAS['inference'] = AREAS['weights'] | {'data', 'augment', 'weights'}
+AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
 AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}
 AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
-AREAS['convert'] = AREAS['predict'] | _LIBRARY
+AREAS['convert'] = AREAS['predict'] | _LIBRARY | {'export'}
 AREAS['ablation'] = _LIBRARY | {'experiment'}
 # The root refers to others by string and loads them on first use.
 AREAS['__init__'] = set()
@@ -57,6 +58,7 @@ HOMES: dict[str, tuple[str, ...]] = {
   'grain': ('data',),
   'haiku': ('layers', 'models'),
   'ml_collections': ('experiment',),
+  'onnx': ('export/onnx_nodes.py',),
   'orbax': ('training/checkpoint.py', 'training/checkpoint_arrays.py'),
   'sklearn': ('data',),
   'tensorflow_datasets': ('data',),
