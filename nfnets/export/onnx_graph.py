@@ -1,18 +1,16 @@
 """Writes a network as an ONNX file, directly from its folded parameters."""
 
 import json
-from typing import Any
 
 import numpy as np
 
 from nfnets import errors, models, weights
-from nfnets.export import onnx_nodes
+from nfnets.export import onnx_layers, onnx_nodes
 from nfnets.layers import activations, squeeze_excite
 from nfnets.models import scaling
 from nfnets.weights import tree
 
 _MAX_BYTES = 2**31 - 2**20  # of a protocol buffer, with room for the graph
-_BATCH_NORM_EPSILON = 1e-5  # Haiku's
 
 
 def export_onnx(
@@ -73,76 +71,8 @@ def export_onnx(
   return exported.SerializeToString()
 
 
-class _Network:
-  """Adds a folded network's layers to a graph."""
-
-  def __init__(self, loaded: weights.Loaded):
-    self.config = config = loaded.model.config
-    self.params = tree.flatten(loaded.params)
-    self.state = tree.flatten(loaded.state)
-    self.nodes = onnx_nodes.Nodes(config.padding)
-    self.size = config.test_size  # of the current feature map, pixels
-    self.outputs = 0
-
-  def array(self, *path: str) -> np.ndarray:
-    return np.asarray(self.params['/'.join(path)], np.float32)
-
-  def scalar(self, *path: str) -> float:
-    return float(self.array(*path))
-
-  def activate(self, x: str) -> str:
-    return self.nodes.activate(self.config.activation, x)
-
-  def conv(
-    self,
-    x: str,
-    module: str,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    factor: float = 1.0,
-    norm: str = '',
-    bias: float | None = None,
-  ) -> str:
-    """Adds a convolution.
-
-    Args:
-      x: the input, of size `self.size`.
-      module: the Haiku module's name.
-      stride: step in pixels along both axes.
-      groups: number of groups that channels are split into.
-      factor: what the input is to be multiplied by.
-      norm: the batch normalization that follows, if any.
-      bias: a number to add to the output of a convolution without bias.
-    """
-    weight = self.array(module, 'w') * np.float32(factor)
-    found = [self.params.get(f'{module}/{name}') for name in ('bias', 'b')]
-    vector = next((np.asarray(b) for b in found if b is not None), None)
-    if bias is not None:
-      vector = np.full(weight.shape[-1], bias, np.float32)
-    if norm:
-      scale, vector = self.norm(norm)
-      weight = weight * scale
-    return self.nodes.conv(x, self.size, weight, vector, stride, groups)
-
-  def norm(self, module: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scale and offset of a batch normalization, float[C] each."""
-    mean, variance = (
-      np.asarray(self.state[f'{module}/~/{key}_ema/average']).reshape(-1)
-      for key in ('mean', 'var')
-    )
-    scale = self.array(module, 'scale').reshape(-1)
-    scale = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
-    return scale, self.array(module, 'offset').reshape(-1) - mean * scale
-
-  def normalize(self, x: str, module: str) -> str:
-    """Adds a batch normalization that no convolution precedes."""
-    scale, offset = (v.reshape(-1, 1, 1) for v in self.norm(module))
-    x = self.nodes.add('Mul', x, self.nodes.constant(scale))
-    return self.nodes.add('Add', x, self.nodes.constant(offset))
-
-  def halve(self, stride: int = 2) -> None:
-    self.size = -(-self.size // stride)
+class _Network(onnx_layers.Layers):
+  """Adds a folded network to a graph."""
 
   def write(self, uint8: bool) -> str:
     """Adds the whole network; returns its output."""
@@ -226,13 +156,6 @@ class _Network:
       return self._fixup_block(x, module, plan)
     return self._nf_block(x, module, plan)
 
-  def _at(self, size: int, *arguments: Any, **options: Any) -> str:
-    """Adds a convolution of a feature map of another size."""
-    self.size, before = size, self.size
-    result = self.conv(*arguments, **options)
-    self.size = before
-    return result
-
   def _nf_block(self, x: str, module: str, plan: scaling.BlockPlan) -> str:
     config, nodes = self.config, self.nodes
     after = -(-self.size // plan.stride)
@@ -242,7 +165,7 @@ class _Network:
     if plan.stride > 1 or plan.in_channels != plan.out_channels:
       pooled = config.pool_shortcut and plan.stride > 1
       source = nodes.average_pool(activated, self.size) if pooled else activated
-      shortcut = self._at(
+      shortcut = self.at(
         after if pooled else self.size,
         source,
         f'{module}/~/conv_shortcut',
@@ -257,7 +180,7 @@ class _Network:
       groups=plan.groups,
     )
     if config.extra_conv:
-      h = self._at(
+      h = self.at(
         after,
         self.activate(h),
         f'{module}/~/conv1b',
@@ -265,35 +188,16 @@ class _Network:
       )
     gain = squeeze_excite.ATTENTION_GAIN
     if config.inverted:
-      h = self._attend(h, module, plan.bottleneck, gain)
-    h = self._at(after, self.activate(h), f'{module}/~/conv2')
+      h = self.attend(h, module, plan.bottleneck, gain)
+    h = self.at(after, self.activate(h), f'{module}/~/conv2')
     factor = config.alpha
     if config.skip_gain:
       factor *= self.scalar(module, 'skip_gain')
     if config.inverted or not (config.eca or config.se_ratio):
       h = nodes.scale(h, factor)
     else:
-      h = self._attend(h, module, plan.out_channels, gain * factor)
+      h = self.attend(h, module, plan.out_channels, gain * factor)
     return nodes.add('Add', shortcut, h)
-
-  def _attend(self, h: str, module: str, channels: int, factor: float) -> str:
-    """Multiplies by the gates of the block's attention, times a factor."""
-    nodes = self.nodes
-    if self.config.eca:
-      weight = self.array(module, '~', 'eca', 'w')
-      gates = nodes.channel_attention(h, weight, channels)
-    elif self.config.se_ratio:
-      root = f'{module}/~/squeeze_excite/~'
-      gates = nodes.squeeze_excite(
-        h,
-        *(
-          {key: self.array(root, name, key) for key in 'wb'}
-          for name in ('linear', 'linear_1')
-        ),
-      )
-    else:
-      return h
-    return nodes.add('Mul', h, nodes.scale(gates, factor))
 
   def _res_block(self, x: str, module: str, plan: scaling.BlockPlan) -> str:
     """Adds a block with batch normalization, see `resnet.ResBlock`."""
@@ -312,8 +216,8 @@ class _Network:
     names = [f'{root}/{name}' if name else '' for name in norms]
     h = self.activate(self.conv(start, f'{root}/conv0', norm=names[0]))
     h = self.conv(h, f'{root}/conv1', stride=plan.stride, norm=names[1])
-    h = self._at(after, self.activate(h), f'{root}/conv2', norm=names[2])
-    h = self._attend(h, module, plan.out_channels, 1.0)
+    h = self.at(after, self.activate(h), f'{root}/conv2', norm=names[2])
+    h = self.attend(h, module, plan.out_channels, 1.0)
     h = self.nodes.add('Add', shortcut, h)
     return h if first else self.activate(h)
 
@@ -335,5 +239,5 @@ class _Network:
       bias=bias['2b'],
     )
     h = nodes.shift(self.activate(h), bias['3a'])
-    h = self._at(after, h, f'{root}/conv2', factor=scale, bias=bias['3b'])
+    h = self.at(after, h, f'{root}/conv2', factor=scale, bias=bias['3b'])
     return self.activate(nodes.add('Add', shortcut, h))
