@@ -28,6 +28,12 @@ _FAMILIES = {
   'nf_regnet_b0': {},
   'skipinit_resnet50': {'width': 0.5, 'depth': (1, 2, 1, 1)},
   'resnet50': {'width': 0.5, 'depth': (1, 2, 1, 1)},
+  'resnet101': {
+    'width': 0.5,
+    'depth': (1, 2, 1, 1),
+    'preactivation': False,
+    'se_ratio': 0.25,
+  },
   'fixup_resnet50': {'width': 0.5, 'depth': (1, 2, 1, 1)},
   'test_nfnet': {},
   'eca_nfnet_l0': {'width': 0.25, 'depth': (1, 2, 1, 1), 'group_size': 16},
@@ -43,14 +49,33 @@ def _loaded(name, **options):
   model = models.create_model(name, **options)
   params = filled.params(model)
   state = {}
+  random = np.random.default_rng(0)
   for path, shape in tree.expected(model.config).state.items():
     module, leaf = path.rsplit('/', 1)
-    value = 0.5 if '/mean_ema' in path else 1.5
-    state.setdefault(module, {})[leaf] = np.full(
-      shape.shape, value, shape.dtype
-    )
+    low, high = (-0.5, 0.5) if '/mean_ema' in path else (0.5, 1.5)
+    value = random.uniform(low, high, shape.shape).astype(shape.dtype)
+    state.setdefault(module, {})[leaf] = value
+  if state:
+    # With the filled values, batch normalization hides the image.
+    params = _random(params, random)
   names = tuple(f'name {i}' for i in range(model.config.num_classes))
   return weights.Loaded(model, params, state, names, 'timm')
+
+
+def _random(params, random):
+  def draw(name, shape):
+    if name == 'w':
+      scale = np.sqrt(2 / np.prod(shape[:-1]))
+      return random.normal(size=shape) * scale
+    return random.normal(float(name == 'scale'), 0.2, shape)
+
+  return {
+    module: {
+      name: draw(name, value.shape).astype(np.float32)
+      for name, value in values.items()
+    }
+    for module, values in params.items()
+  }
 
 
 def _logits(loaded, images):
@@ -88,6 +113,8 @@ def test_logits(name, run):
   for batch in (1, 3):
     images = fill.image(batch, 80)
     wanted = _logits(loaded, images)
+    if batch > 1:
+      assert wanted.std(axis=0).max() > 0.05 * wanted.std()
     np.testing.assert_allclose(
       run(content, images), wanted, rtol=0, atol=_TOLERANCE * wanted.std()
     )
