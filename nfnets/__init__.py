@@ -3,7 +3,7 @@
 Importing this package is instant: each name below is loaded on first use.
 
   create_model, list_models   networks by name, see `nfnets.models`
-  load                        published or trained weights, see `nfnets.weights`
+  load                        a trained network, see `nfnets.inference.network`
   adaptive_grad_clip          an optax transformation, see `nfnets.optim.agc`
 """
 
@@ -12,13 +12,18 @@ from typing import Any
 
 __version__ = '0.1.0'
 
-__all__ = ['adaptive_grad_clip', 'create_model', 'list_models', 'load']
+__all__ = [
+  'adaptive_grad_clip',
+  'create_model',
+  'list_models',
+  'load',
+]
 
 _HOMES = {
   'adaptive_grad_clip': 'nfnets.optim.agc',
   'create_model': 'nfnets.models',
   'list_models': 'nfnets.models',
-  'load': 'nfnets.weights',
+  'load': 'nfnets.inference.network',
 }
 
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _LAYOUTS = {
   'nfnets': 'safetensors with model, options and class names',
   'deepmind': 'a pickle in the format of the published files',
-  'timm': "safetensors of timm's state dict",
+  'timm': "a folder for timm's local-dir, or its state dict (*.safetensors)",
   'folded': 'nfnets with standardization and gains folded into the filters',
-  'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size',
+  'stablehlo': 'a jax.export program for cpu, cuda and tpu, any batch size,'
+  ' and DESTINATION.json, which describes it',
+  'onnx': 'an ONNX model of opset 20, any batch size',
 }
 
+_PROGRAMS = ('stablehlo', 'onnx')
 
 def main() -> None:
   """Reads the command line and converts the weights."""
@@ -29,29 +32,29 @@ def main() -> None:
   destination = files.user_path(options.destination, 'DESTINATION')
   if not os.path.isdir(destination.parent):
     raise errors.UserError(f'{destination.parent}: no such directory')
+  _check_program_options(options)
   # Imported here to keep --help fast: JAX takes seconds to load.
-  from nfnets import runs, weights
+  from nfnets.export import targets
+  from nfnets.inference import network
   from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
   platforms.check()
-  if os.path.isdir(source):
-    if options.refit_from_timm:
-      raise errors.UserError(
-        f'{source}: --refit_from_timm is for files from timm, and this is a'
-        ' directory; omit it'
-      )
-    step = runs.best_step(source) if options.best else options.step
-    loaded = runs.load(source, options.ema, step)
-  else:
-    if options.best:
-      raise errors.UserError(
-        f'--best: {source} is not the workdir of a training run; omit it'
-      )
-    loaded = weights.load_model(
-      source, options.model, refit=options.refit_from_timm
-    )
-  write(loaded, destination, options.to, refit=options.refit_to_timm)
+  loaded = network.load_weights(
+    source,
+    options.model,
+    options.best,
+    step=options.step,
+    ema=options.ema,
+    refit=options.refit_from_timm,
+  )
+  targets.write(
+    loaded,
+    destination,
+    options.to,
+    uint8=options.uint8,
+    probabilities=options.probabilities,
+  )
   print(f'{destination}: {loaded.model.config.name}, layout {options.to}')
 
 
@@ -78,9 +81,37 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--model', metavar='NAME', help='required if SOURCE does not specify it'
   )
+  parser.add_argument(
+    '--refit_from_timm',
+    action='store_true',
+    help="change the gains of timm's dm_nfnet file so that our filters equal"
+    " timm's, which have another epsilon; timm also computes GELU with erf,"
+    ' which is activation=gelu_erf here',
+  )
   _add_run_arguments(parser)
-  _add_refit_arguments(parser)
+  _add_program_arguments(parser)
   return parser
+
+
+def _check_program_options(options: argparse.Namespace) -> None:
+  for name in ('uint8', 'probabilities'):
+    if getattr(options, name) and options.to not in _PROGRAMS:
+      raise errors.UserError(
+        f'--{name} is for --to={" and --to=".join(_PROGRAMS)}, not'
+        f' --to={options.to}; omit it'
+      )
+
+
+def _add_program_arguments(parser: argparse.ArgumentParser) -> None:
+  program = parser.add_argument_group('options for stablehlo and onnx')
+  program.add_argument(
+    '--uint8',
+    action='store_true',
+    help='input uint8[b, S, S, 3], not normalized float32',
+  )
+  program.add_argument(
+    '--probabilities', action='store_true', help='output probabilities'
+  )
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,68 +130,6 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     '--best',
     action='store_true',
     help='use the checkpoint with the best held-out accuracy',
-  )
-
-
-def _add_refit_arguments(parser: argparse.ArgumentParser) -> None:
-  refit = parser.add_argument_group(
-    'options for dm_nfnet networks, which timm standardizes with another'
-    ' epsilon',
-    'timm also computes GELU with erf, which is activation=gelu_erf here',
-  )
-  refit.add_argument(
-    '--refit_from_timm',
-    action='store_true',
-    help="change the gains of timm's file so that our filters equal timm's",
-  )
-  refit.add_argument(
-    '--refit_to_timm',
-    action='store_true',
-    help="with --to=timm: change the gains so that timm's filters equal ours",
-  )
-
-
-def write(
-  loaded: 'weights.Loaded',
-  destination: pathlib.Path,
-  layout: str,
-  *,
-  refit: bool = False,
-) -> None:
-  """Writes a network to a file.
-
-  Args:
-    loaded: the network.
-    destination: the file to write; an existing one is replaced atomically.
-    layout: a layout that --help lists.
-    refit: see `weights.save`.
-
-  Raises:
-    UserError: the layout cannot store this network, or the file cannot be
-      written.
-  """
-  from nfnets import inference, models, weights
-  from nfnets.weights import files as weights_files
-  from nfnets.weights import tree
-
-  if layout in ('folded', 'stablehlo'):
-    model, params = models.for_inference(loaded.model, loaded.params)
-    loaded = loaded._replace(model=model, params=params)
-  if layout == 'stablehlo':
-    with weights_files.replacing(destination) as temporary:
-      temporary.write_bytes(inference.export_program(loaded))
-    return
-  weights.save(
-    destination,
-    loaded.params,
-    loaded.state,
-    loaded.model.config.name,
-    'nfnets' if layout == 'folded' else layout,
-    class_names=loaded.class_names,
-    images=loaded.images,
-    eval_preset=loaded.eval_preset,
-    refit=refit,
-    **tree.options(loaded.model.config),
   )
 
 

@@ -38,7 +38,6 @@ RUN: dict[str, tuple[str, ...]] = {
   'python -m nfnets.data folder:/pictures': (),
   'python -m nfnets.data digits --limit=100 --grid=digits.png': (),
   'python -m nfnets.convert runs/digits digits.safetensors --to=nfnets': (),
-  'python -m nfnets.convert F0_haiku.npz f0.safetensors --to=timm': (),
   'python -m nfnets.predict --weights=digits.safetensors'
   ' photo.jpg /pictures': (),
 }
@@ -78,10 +77,14 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --config=experiments/digits.py'
   ' --config.data.held_out=0.1 --workdir=/tmp/tested': (*TINY, *FEW_STEPS),
   'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
+  'python -m nfnets.convert F0_haiku.npz f0_timm --to=timm': (),
   'python -m nfnets.predict --weights=digits.safetensors --json photo.jpg': (),
 }
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {
+  'python -m nfnets.convert runs/digits digits.onnx --to=onnx': (
+    'needs onnx, which is optional'
+  ),
   'python -m nfnets.benchmark nfnet_f6 --size 64 --batch 1 --no-parts': (
     'compiles for a minute'
   ),

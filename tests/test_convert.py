@@ -1,5 +1,6 @@
 """python -m nfnets.convert: every layout, from files and training runs."""
 
+import json
 import sys
 
 import jax
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 from jax import export
 
-from nfnets import convert, errors, runs, weights
+from nfnets import convert, errors, weights
+from nfnets.inference import runs
+from nfnets.augment import preprocess
 from nfnets.experiment import config as config_lib
+from nfnets.export import timm_folder
 from nfnets.layers import convolution
 from nfnets.training import checkpoint, workdir
 from nfnets.weights import tree
@@ -37,7 +41,7 @@ def source(tmp_path):
   return path
 
 
-@pytest.mark.parametrize('layout', ['nfnets', 'deepmind', 'timm'])
+@pytest.mark.parametrize('layout', ['nfnets', 'deepmind'])
 def test_layouts_keep_every_bit(monkeypatch, source, tmp_path, layout):
   target = tmp_path / 'target'
   _run(monkeypatch, source, target, f'--to={layout}')
@@ -63,6 +67,8 @@ def test_folded_network_is_equivalent(monkeypatch, source, tmp_path):
 def test_program(monkeypatch, source, tmp_path):
   target = tmp_path / 'target'
   _run(monkeypatch, source, target, '--to=stablehlo')
+  described = json.loads((tmp_path / 'target.json').read_text())
+  assert described['class_names'] == list('abcdefghij')
   program = export.deserialize(bytearray(target.read_bytes()))
   assert program.platforms == ('cpu', 'cuda', 'tpu')
   loaded = weights.load_model(source)
@@ -72,6 +78,33 @@ def test_program(monkeypatch, source, tmp_path):
     np.testing.assert_allclose(
       program.call(images), wanted, atol=_TOLERANCE * wanted.std()
     )
+
+
+@pytest.mark.slow
+def test_program_of_images_to_probabilities(monkeypatch, source, tmp_path):
+  target = tmp_path / 'target'
+  options = ('--to=stablehlo', '--uint8', '--probabilities')
+  _run(monkeypatch, source, target, *options)
+  program = export.deserialize(bytearray(target.read_bytes()))
+  loaded = weights.load_model(source)
+  images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+  config = loaded.model.config
+  inputs = preprocess.normalize(images, config.mean, config.std)
+  wanted = jax.nn.softmax(_logits(loaded, inputs))
+  np.testing.assert_allclose(program.call(images), wanted, atol=1e-6)
+
+
+def test_timm_gets_our_filters(monkeypatch, source, tmp_path):
+  monkeypatch.setattr(timm_folder, 'difference', lambda loaded: 0.0)
+  _run(monkeypatch, source, tmp_path / 'folder', '--to=timm')
+  _run(monkeypatch, source, tmp_path / 'x.safetensors', '--to=timm')
+  content = (tmp_path / 'folder' / 'model.safetensors').read_bytes()
+  assert content == (tmp_path / 'x.safetensors').read_bytes()
+  found, _ = weights.load(
+    tmp_path / 'x.safetensors', tiny.NAME, refit=True, **tiny.OPTIONS
+  )
+  for path, value in tree.flatten(tiny.params()).items():
+    np.testing.assert_allclose(tree.flatten(found)[path], value, rtol=1e-5)
 
 
 def _settings():
@@ -186,5 +219,7 @@ def test_user_errors(monkeypatch, source, tmp_path):
     with pytest.raises(errors.UserError, match=message):
       _run(monkeypatch, *arguments, '--to=nfnets')
     assert not target.exists()
+  with pytest.raises(errors.UserError, match='--uint8 is for --to=stablehlo'):
+    _run(monkeypatch, source, target, '--to=nfnets', '--uint8')
   with pytest.raises(SystemExit):
-    _run(monkeypatch, source, target, '--to=onnx')
+    _run(monkeypatch, source, target, '--to=npz')

@@ -157,6 +157,9 @@ def test_snippets_run(checkout, page):
   text = '\n'.join(documents.fences(page, 'python'))
   for large, small in documented.REPLACEMENTS.items():
     text = text.replace(large, small)
+  if 'digits.stablehlo' in text:
+    command = 'nfnets.convert runs/digits digits.stablehlo --to=stablehlo'
+    run_python(checkout, '-m', *command.split())
   run_python(checkout, '-c', text)
 
 

@@ -37,13 +37,18 @@ AREAS['training'] = AREAS['models'] | {
 }
 AREAS['weights'] = AREAS['models'] | {'models'}
 AREAS['analysis'] = AREAS['models'] | {'models'}
-AREAS['inference'] = AREAS['weights'] | {'data', 'augment', 'weights'}
+AREAS['inference'] = AREAS['weights'] | {
+  'data',
+  'augment',
+  'weights',
+  'training',
+}
+AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
 AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}
-AREAS['runs'] = AREAS['weights'] | {'weights', 'training'}
-AREAS['predict'] = {'cli', 'runtime', 'inference', 'runs', *AREAS['inference']}
-AREAS['convert'] = AREAS['predict'] | _LIBRARY
+AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
+AREAS['convert'] = AREAS['predict'] | _LIBRARY | {'export'}
 AREAS['ablation'] = _LIBRARY | {'experiment'}
 # The root refers to others by string and loads them on first use.
 AREAS['__init__'] = set()
@@ -62,6 +67,7 @@ HOMES: dict[str, tuple[str, ...]] = {
   'haiku': ('layers', 'models'),
   'jinja2': ('report',),
   'ml_collections': ('experiment',),
+  'onnx': ('export/onnx_nodes.py',),
   'orbax': ('training/checkpoint.py', 'training/checkpoint_arrays.py'),
   'sklearn': ('data',),
   'tensorflow_datasets': ('data',),

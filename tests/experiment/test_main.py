@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from nfnets import convert, runs
+from nfnets import convert
+from nfnets.inference import runs
 from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
 from nfnets.runtime import compilation

@@ -10,7 +10,8 @@ import tempfile
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from nfnets import errors, models, runs, weights
+from nfnets import errors, models, weights
+from nfnets.inference import runs
 from nfnets.experiment import config as config_lib
 from nfnets.training import checkpoint, checkpoint_files, workdir
 from nfnets.training import state as state_lib

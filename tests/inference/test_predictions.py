@@ -1,17 +1,14 @@
-"""The library behind python -m nfnets.predict and the exported program."""
+"""The library behind python -m nfnets.predict."""
 
 import os
 
-import jax
 import numpy as np
 import pytest
-from jax import export
 
 from nfnets import errors, inference, weights
-from nfnets.data import crops, presets
+from nfnets.data import crops, images, presets
 from nfnets.layers import convolution
 from tests.data import pictures
-from tests.golden import fill
 from tests.weights import tiny
 
 
@@ -103,14 +100,19 @@ def test_unknown_preset_is_an_error(loaded, files):
     next(inference.predict(other, files, 1, _never))
 
 
-def test_exported_program_computes_the_logits_of_apply(loaded):
-  program = export.deserialize(bytearray(inference.export_program(loaded)))
-  assert program.platforms == ('cpu', 'cuda', 'tpu')
-  for batch in (1, 3):
-    images = fill.image(batch, 32)
-    (logits, _), _ = jax.jit(loaded.model.apply, static_argnums=4)(
-      loaded.params, loaded.state, None, images, False
-    )
-    np.testing.assert_allclose(
-      program.call(images), logits, atol=1e-5 * np.std(logits)
-    )
+def test_preprocessed_images_are_those_of_an_evaluation(loaded, files):
+  config = loaded.model.config
+  out = np.zeros((32, 32, 3), np.uint8)
+  inference._make_read_into(loaded)(files[0], out)
+  wanted = (out / 255 - np.array(config.mean)) / np.array(config.std)
+  data = files[0].read_bytes()
+  for image in (files[0], str(files[0]), data, images.decode(data)):
+    found = inference.preprocess_image(image, loaded)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+  for image, name in (
+    (files[0].with_name('none'), 'none'),
+    (b'x', 'the image'),
+  ):
+    with pytest.raises(errors.UserError, match=f'{name}: cannot be read: '):
+      inference.preprocess_image(image, loaded)

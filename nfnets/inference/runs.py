@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from nfnets.training import checkpoint, checkpoint_arrays, checkpoint_files
 from nfnets.training import dataset as dataset_lib
 from nfnets.training import manifest as manifest_lib
 from nfnets.training import workdir as workdir_lib
-from nfnets.weights import class_names, tree
+from nfnets.weights import class_names, snapshots, tree
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,11 @@ _KINDS = {
 
 # A run's settings by dotted name, read from JSON: values of any type.
 _Settings = Mapping[str, Any]
+
+
+def is_workdir(path: pathlib.Path) -> bool:
+  """Returns whether a path is a folder other than the Hub's (see `snapshots`)."""
+  return os.path.isdir(path) and snapshots.read(path) is None
 
 
 def load(

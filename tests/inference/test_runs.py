@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from nfnets import errors, runs
+from nfnets import errors
+from nfnets.inference import runs
 from nfnets.training import checkpoint, workdir
 from tests.weights import tiny
 

@@ -1,0 +1,1 @@
+"""Trained networks in use: from a source of weights to predictions."""
