@@ -3,7 +3,7 @@
 Importing this package is instant: each name below is loaded on first use.
 
   create_model, list_models   networks by name, see `nfnets.models`
-  load                        a trained network, see `nfnets.inference.network`
+  load                        a trained network, see `nfnets.inference`
   adaptive_grad_clip          an optax transformation, see `nfnets.optim.agc`
 """
 
@@ -23,7 +23,7 @@ _HOMES = {
   'adaptive_grad_clip': 'nfnets.optim.agc',
   'create_model': 'nfnets.models',
   'list_models': 'nfnets.models',
-  'load': 'nfnets.inference.network',
+  'load': 'nfnets.inference.sources',
 }
 
 

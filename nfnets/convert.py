@@ -5,13 +5,12 @@ python -m nfnets.convert SOURCE DESTINATION --to=LAYOUT
 
 import argparse
 import os
-import pathlib
 from typing import TYPE_CHECKING
 
 from nfnets import cli, errors, files
 
 if TYPE_CHECKING:
-  from nfnets import weights
+  pass
 
 _LAYOUTS = {
   'nfnets': 'safetensors with model, options and class names',
@@ -25,6 +24,7 @@ _LAYOUTS = {
 
 _PROGRAMS = ('stablehlo', 'onnx')
 
+
 def main() -> None:
   """Reads the command line and converts the weights."""
   options = _parser().parse_args()
@@ -35,12 +35,12 @@ def main() -> None:
   _check_program_options(options)
   # Imported here to keep --help fast: JAX takes seconds to load.
   from nfnets.export import targets
-  from nfnets.inference import network
+  from nfnets.inference import sources
   from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
   platforms.check()
-  loaded = network.load_weights(
+  loaded = sources.load_weights(
     source,
     options.model,
     options.best,

@@ -4,76 +4,174 @@ python -m nfnets.predict --weights=FILE_OR_WORKDIR IMAGE_OR_FOLDER...
 """
 
 import argparse
-import csv
-import json
+import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
 
 from nfnets import cli, errors, files
 from nfnets.data import folders
 
 if TYPE_CHECKING:
-  from nfnets import weights
-  from nfnets.inference import Prediction
+  from nfnets.inference.network import Network
+  from nfnets.inference.results import Prediction
+
+_GRID = 64  # images in the grid of --grid, at most
 
 
 def main() -> int:
   """Reads the command line, predicts and prints; returns the exit status."""
   options = _parser().parse_args()
-  weights_file = files.user_path(options.weights, '--weights')
+  source = files.user_path(options.weights, '--weights')
+  _check_outputs(options)
   paths = folders.find_images(options.images)
   # JAX is imported here, to keep --help and messages about paths instant.
-  from nfnets import inference
+  from nfnets.inference import network as network_lib
+  from nfnets.inference import results, sources
   from nfnets.runtime import compilation, platforms
 
   compilation.prepare()
   platforms.check()
-  loaded = _load(weights_file, options)
-  if not loaded.model.config.num_classes:
+  network = network_lib.Network(
+    sources.load_weights(source, options.model, options.best)
+  )
+  if not network.model.config.num_classes:
     raise errors.UserError(
       f'{options.weights}: a backbone without a classifier cannot predict'
       ' classes; choose a file with a classifier'
     )
-  unreadable: list[pathlib.Path] = []
-
-  def report(path: pathlib.Path, reason: str) -> None:
-    unreadable.append(path)
-    print(errors.printable(f'{path}: {reason}'), file=sys.stderr)
-
-  batch_size = min(options.batch_size, len(paths))
-  predictions = list(
-    inference.predict(loaded, _progress(paths), batch_size, report, options.top)
-  )
-  _PRINTERS[options.format](predictions)
-  if unreadable:
+  run = _Run(network, paths, options)
+  with _opened(options.out) as file:
+    results.WRITERS[_format(options)](run.predictions(), file)
+  run.save()
+  if run.unreadable:
     print(
-      f'{len(unreadable)} of {len(paths)} images could not be read',
+      f'{run.unreadable} of {len(paths)} images could not be read',
       file=sys.stderr,
     )
-  return 1 if unreadable else 0
+  return 1 if run.unreadable else 0
 
 
-def _load(
-  weights_file: pathlib.Path, options: argparse.Namespace
-) -> 'weights.Loaded':
-  from nfnets import runs, weights
+class _Run:
+  """The predictions of all images, and what is kept of them.
 
-  if os.path.isdir(weights_file):
-    if options.model:
-      raise errors.UserError(
-        f'--model={options.model}: {weights_file} is a directory, and a'
-        ' training run specifies its model; omit --model'
-      )
-    step = runs.best_step(weights_file) if options.best else None
-    return runs.load(weights_file, step=step)
-  if options.best:
+  Attributes:
+    unreadable: number of images that could not be read.
+  """
+
+  def __init__(
+    self,
+    network: 'Network',
+    paths: Sequence[pathlib.Path],
+    options: argparse.Namespace,
+  ) -> None:
+    """Prepares a run; reads nothing."""
+    self.unreadable = 0
+    self._network, self._paths, self._options = network, paths, options
+    self._embedded: list[tuple[str, np.ndarray, np.ndarray]] = []
+    self._seen: list[tuple[np.ndarray, str]] = []
+
+  def predictions(self) -> Iterator['Prediction']:
+    """Yields the prediction of each readable image, reports the others."""
+    from nfnets.inference import network as network_lib
+    from nfnets.inference import results
+
+    options, names = self._options, self._network.class_names
+    outputs = [network_lib.PROBABILITIES]
+    outputs += ['pool'] if options.embeddings else []
+    for image, row in self._network.stream(
+      _progress(self._paths),
+      outputs,
+      min(options.batch_size, len(self._paths)),
+      self._report,
+    ):
+      probabilities = row[network_lib.PROBABILITIES]
+      guesses = network_lib.best(probabilities, names, options.top)
+      if options.embeddings:
+        self._embedded.append((image, row['pool'], probabilities))
+      if options.grid and len(self._seen) < _GRID:
+        caption = f'{guesses[0].name} {guesses[0].probability:.0%}'
+        self._seen.append((row[network_lib.CROP], caption))
+      yield results.Prediction(image, guesses)
+
+  def save(self) -> None:
+    """Writes the files of --embeddings and --grid, if any image was read."""
+    from nfnets.data import grid
+
+    options = self._options
+    if self._embedded:
+      images, embeddings, probabilities = zip(*self._embedded, strict=True)
+      with (
+        _replacing(options.embeddings) as temporary,
+        open(temporary, 'wb') as file,
+      ):
+        np.savez(
+          file,
+          images=np.array(images),
+          embeddings=np.stack(embeddings),
+          probabilities=np.stack(probabilities),
+          class_names=np.array(self._network.class_names),
+        )
+    if self._seen:
+      crops, captions = zip(*self._seen, strict=True)
+      path = files.user_path(options.grid, '--grid')
+      grid.write_grid(path, np.stack(crops), captions)
+
+  def _report(self, path: str, reason: str) -> None:
+    self.unreadable += 1
+    print(errors.printable(f'{path}: {reason}'), file=sys.stderr)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+  """Checks the files to write, before anything slow."""
+  suffixes = {'out': ('.csv', '.json'), 'embeddings': ('.npz',)}
+  for name in ('out', 'embeddings', 'grid'):
+    value = getattr(options, name)
+    if value is None:
+      continue
+    path = files.user_path(value, f'--{name}')
+    if not os.path.isdir(path.parent):
+      raise errors.UserError(f'--{name}={value}: {path.parent}: no such folder')
+    if path.suffix not in suffixes.get(name, ('.png',)):
+      wanted = ' or '.join(suffixes.get(name, ('.png',)))
+      raise errors.UserError(f'--{name}={value}: its name must end in {wanted}')
+
+
+def _format(options: argparse.Namespace) -> str:
+  """Returns the name of the format to write."""
+  if options.out is None:
+    return options.format
+  return os.path.splitext(options.out)[1].removeprefix('.')
+
+
+@contextlib.contextmanager
+def _opened(out: str | None) -> Iterator[TextIO]:
+  """Yields stdout, or a file that replaces that of --out at the end."""
+  if out is None:
+    yield sys.stdout
+    return
+  with (
+    _replacing(out) as temporary,
+    open(temporary, 'w', encoding='utf-8', newline='') as file,
+  ):
+    yield file
+
+
+@contextlib.contextmanager
+def _replacing(value: str) -> Iterator[pathlib.Path]:
+  """Yields a temporary file that replaces the one of a user's path."""
+  path = files.user_path(value, 'output')
+  try:
+    with files.replacing(path) as temporary:
+      yield temporary
+  except OSError as error:
     raise errors.UserError(
-      f'--best: {weights_file} is not the workdir of a training run; omit it'
-    )
-  return weights.load_model(weights_file, options.model)
+      f'{path}: cannot be written: {error.strerror}'
+    ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     metavar='K',
     help='number of classes per image (default: %(default)s)',
   )
-  _add_formats(parser)
+  _add_outputs(parser)
   return parser
 
 
@@ -131,8 +229,24 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def _add_formats(parser: argparse.ArgumentParser) -> None:
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--embeddings',
+    metavar='FILE.npz',
+    help='also write the pooled features, float32[N, C], with the names of the'
+    ' images, their probabilities and the names of the classes',
+  )
+  parser.add_argument(
+    '--grid',
+    metavar='FILE.png',
+    help=f'also draw what the network sees of the first {_GRID} images',
+  )
   formats = parser.add_mutually_exclusive_group()
+  formats.add_argument(
+    '--out',
+    metavar='FILE',
+    help='write the results to a .csv or .json file instead of printing them',
+  )
   for name in ('json', 'csv'):
     formats.add_argument(
       f'--{name}',
@@ -166,54 +280,6 @@ def _progress(paths: Sequence[pathlib.Path]) -> Iterable[pathlib.Path]:
     transient=True,
     disable=len(paths) == 1 or not console.is_terminal,
   )
-
-
-def _print_tables(predictions: Sequence['Prediction']) -> None:
-  import rich.console
-  import rich.table
-
-  table = rich.table.Table()
-  table.add_column('Image', overflow='fold')
-  table.add_column('Class')
-  table.add_column('Probability', justify='right')
-  for prediction in predictions:
-    for rank, guess in enumerate(prediction.guesses):
-      table.add_row(
-        '' if rank else errors.printable(prediction.image),
-        errors.printable(guess.name),
-        f'{guess.probability:.2%}',
-        end_section=rank == len(prediction.guesses) - 1,
-      )
-  # Names such as 'cat[/].jpg' and ':dog:' are not markup.
-  rich.console.Console(markup=False, emoji=False).print(table)
-
-
-def _print_json(predictions: Sequence['Prediction']) -> None:
-  rows = [
-    {
-      'image': prediction.image,
-      'predictions': [guess._asdict() for guess in prediction.guesses],
-    }
-    for prediction in predictions
-  ]
-  print(json.dumps(rows, indent=2))
-
-
-def _print_csv(predictions: Sequence['Prediction']) -> None:
-  writer = csv.writer(sys.stdout, lineterminator='\n')
-  writer.writerow(['image', 'rank', 'label', 'name', 'probability'])
-  for prediction in predictions:
-    image = errors.printable(prediction.image)
-    for rank, guess in enumerate(prediction.guesses, 1):
-      name = errors.printable(guess.name)
-      writer.writerow([image, rank, guess.label, name, guess.probability])
-
-
-_PRINTERS: dict[str, Callable[[Sequence['Prediction']], None]] = {
-  'table': _print_tables,
-  'json': _print_json,
-  'csv': _print_csv,
-}
 
 
 if __name__ == '__main__':

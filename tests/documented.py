@@ -38,8 +38,7 @@ RUN: dict[str, tuple[str, ...]] = {
   'python -m nfnets.data folder:/pictures': (),
   'python -m nfnets.data digits --limit=100 --grid=digits.png': (),
   'python -m nfnets.convert runs/digits digits.safetensors --to=nfnets': (),
-  'python -m nfnets.predict --weights=digits.safetensors'
-  ' photo.jpg /pictures': (),
+  'python -m nfnets.predict --weights=runs/digits photo.jpg /pictures': (),
 }
 # Commands that take longer: they run with -m slow.
 RUN_SLOWLY: dict[str, tuple[str, ...]] = {
@@ -78,7 +77,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   ' --config.data.held_out=0.1 --workdir=/tmp/tested': (*TINY, *FEW_STEPS),
   'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
   'python -m nfnets.convert F0_haiku.npz f0_timm --to=timm': (),
-  'python -m nfnets.predict --weights=digits.safetensors --json photo.jpg': (),
+  'python -m nfnets.predict --weights=runs/digits --json photo.jpg': (),
 }
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {

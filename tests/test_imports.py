@@ -42,6 +42,7 @@ AREAS['inference'] = AREAS['weights'] | {
   'augment',
   'weights',
   'training',
+  'runtime',
 }
 AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from nfnets import errors, inference, models, weights
+from nfnets import errors, models, weights
 from nfnets.data import folder_source, folders, sources
+from nfnets.inference import network
 from tests import source
 from tests.data import pictures
 from tests.weights import tiny
@@ -184,7 +185,7 @@ def test_an_experiment_expands_its_paths(tmp_path, monkeypatch, given):
   arguments += ['--mode=eval', f'--weights={given}/file']
   monkeypatch.setattr(sys, 'argv', ['program', *arguments])
   entry.main()
-  assert seen == [(folder / 'run', str(folder / 'file'))]
+  assert seen == [(folder / 'run', [str(folder / 'file')])]
 
 
 @pytest.mark.parametrize('given', HOMES)
@@ -218,18 +219,8 @@ def test_predictions_expand_paths(tmp_path, monkeypatch):
   monkeypatch.setattr(models, 'for_inference', lambda *network: network)
   (tmp_path / 'home').mkdir()
   tiny.save(tmp_path / 'home' / 'file')
-  loaded = weights.load_model('~/file')
-  unreadable = []
-
-  def predict(path):
-    return list(
-      inference.predict(
-        loaded, [path], 1, lambda path, reason: unreadable.append(path)
-      )
-    )
-
-  assert predict('~/none.jpg') == []
-  assert unreadable == [tmp_path / 'home' / 'none.jpg']
+  predict = network.Network(weights.load_model('~/file')).predict
+  assert str(tmp_path / 'home' / 'none.jpg') in error_of(predict, '~/none.jpg')
   assert 'gcsfuse' in error_of(predict, 'gs://bucket/image.jpg')
 
 

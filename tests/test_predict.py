@@ -16,11 +16,8 @@ import sklearn.datasets
 
 from nfnets import errors, models, predict, weights
 from nfnets.augment import preprocess
-from nfnets.data import crops
-from nfnets.experiment import config as config_lib
+from nfnets.data import crops, images
 from nfnets.layers import convolution
-from nfnets.training import checkpoint
-from nfnets.training import workdir as workdir_lib
 from tests import filled
 from tests.weights import tiny
 
@@ -95,52 +92,6 @@ def _check_photos(monkeypatch, capsys, path):
     best = [guess['label'] for guess in row['predictions']]
     assert best == np.argsort(-wanted)[:5].tolist()
   return loaded
-
-
-@pytest.fixture
-def workdir(tmp_path, weights_file):
-  """Returns a run whose best checkpoint, 1, holds the weights of the file."""
-  settings = config_lib.flatten(config_lib.base())
-  settings |= {'data.eval_preset': 'deepmind', 'data.eval_size': 32}
-  settings |= {'model.width': 0.125, 'model.depth': [1, 1, 1, 1]}
-  settings |= {'data.image_size': 24, 'model.group_size': 16}
-  dataset = {'name': 'folder:/gone', 'train_images': 90, 'eval_images': 10}
-  dataset['class_names'] = [f'name {i}' for i in range(10)]
-  saver = checkpoint.Checkpointer(
-    tmp_path / 'run' / workdir_lib.CHECKPOINTS, config=settings, dataset=dataset
-  )
-  params = weights.load_model(weights_file).params
-  other = jax.tree.map(lambda x: x * np.float32(0.5), params)
-  for step, ema, top1 in ((1, params, 0.9), (2, other, 0.8)):
-    saved = {'params': other, 'state': {}, 'ema_params': ema}
-    saver.save(step, saved, {'eval/top1': top1, 'eval/loss': 1.0})
-  saver.close()
-  return tmp_path / 'run'
-
-
-def test_workdir(monkeypatch, capsys, weights_file, workdir):
-  def predicted(path, *options):
-    arguments = ('--weights', path, '--json', '--top=3', *options, _PHOTOS)
-    status, out, _ = _run(monkeypatch, capsys, *arguments)
-    assert status == 0
-    return json.loads(out)
-
-  best = predicted(workdir, '--best')
-  assert best == predicted(weights_file)
-  assert predicted(workdir) != best
-  assert [len(row['predictions']) for row in best] == [3, 3]
-
-
-@pytest.mark.parametrize(
-  'option, message',
-  [('--best', 'not the workdir of'), ('--model=nfnet_f0', 'omit --model')],
-)
-def test_options_for_the_other_kind_of_weights_are_refused(
-  monkeypatch, capsys, weights_file, workdir, option, message
-):
-  path = weights_file if option == '--best' else workdir
-  with pytest.raises(errors.UserError, match=message):
-    _run(monkeypatch, capsys, '--weights', path, option, _PHOTOS)
 
 
 def test_unreadable_images_are_skipped_and_counted(
@@ -280,3 +231,45 @@ def test_unreadable_folder_is_an_error(tmp_path):
     locked.chmod(0o755)
   assert status == 1
   assert err == f'error: {locked}: cannot be read: Permission denied\n'
+
+
+def test_files_beside_the_results(monkeypatch, capsys, weights_file, tmp_path):
+  files = [tmp_path / name for name in ('r.json', 'e.npz', 'g.png')]
+  status, out, _ = _run(
+    monkeypatch,
+    capsys,
+    '--weights',
+    weights_file,
+    f'--out={files[0]}',
+    f'--embeddings={files[1]}',
+    f'--grid={files[2]}',
+    _PHOTOS,
+  )
+  assert (status, out) == (0, '')
+  rows = json.loads(files[0].read_text())
+  assert [pathlib.Path(row['image']).name for row in rows] == list(_NAMES)
+  loaded = weights.load_model(weights_file)
+  with np.load(files[1]) as arrays:
+    assert arrays['images'].tolist() == [row['image'] for row in rows]
+    assert arrays['class_names'].tolist() == list(loaded.class_names)
+    assert arrays['embeddings'].shape[0] == 2
+    for name, found in zip(_NAMES, arrays['probabilities'], strict=True):
+      np.testing.assert_allclose(found, _probabilities(loaded, name), rtol=1e-5)
+  assert images.decode(files[2].read_bytes()).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ('--out=results.txt', 'must end in .csv or .json'),
+    ('--embeddings=e.csv', 'must end in .npz'),
+    ('--grid=g.jpg', 'must end in .png'),
+    ('--out=none/results.csv', 'none: no such folder'),
+  ],
+)
+def test_output_files_are_checked_first(
+  monkeypatch, capsys, tmp_path, option, message
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.UserError, match=message):
+    _run(monkeypatch, capsys, '--weights=none', option, _PHOTOS)

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple
@@ -10,12 +9,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nfnets import errors, files, models, weights
+from nfnets import errors, models, weights
 from nfnets.augment import preprocess
 from nfnets.data import folders
 from nfnets.data import source as source_lib
 from nfnets.inference import images as images_lib
-from nfnets.inference import runs
 from nfnets.models import registry
 from nfnets.runtime import cores
 
@@ -130,8 +128,9 @@ class Network:
   ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields the name and the outputs of each readable image, in order.
 
-    Its crop is always among the outputs. Images are read by several threads and cropped as in an evaluation. The
-    network runs in float32. Memory does not depend on the number of images.
+    The crop is always among the outputs. Images are read by several threads and
+    cropped as in an evaluation. The network runs in float32. Memory does not
+    depend on the number of images.
 
     Args:
       images: paths, encoded images or arrays uint8[H, W, 3].
@@ -153,8 +152,8 @@ class Network:
           name = images_lib.name_of(image)
           if reason:
             on_unreadable(name, reason)
-          else:
-            found = {key: array[i] for key, array in rows.items()}
+            continue
+          found = {key: array[i] for key, array in rows.items()}
           yield name, {CROP: batch[i], **found}
 
   def _read(self, image: images_lib.Image, out: np.ndarray) -> str | None:
@@ -201,66 +200,6 @@ class Network:
 _Program = Callable[[np.ndarray], dict[str, jax.Array]]
 
 
-def load(
-  source: str | os.PathLike,
-  model: str | None = None,
-  *,
-  best: bool = False,
-) -> Network:
-  """Loads a trained network that knows its classes and preprocessing.
-
-    network = nfnets.load('runs/flowers')
-    network.predict(['tulip.jpg', 'rose.jpg']).classes
-
-  Args:
-    source: a weights file (see `weights.load`), a Hugging Face id such as
-      'timm/dm_nfnet_f0.dm_in1k', or the workdir of a training run.
-    model: the model's name; needed only if a file does not specify it.
-    best: use the checkpoint with the best held-out accuracy, not the latest.
-
-  Raises:
-    UserError: the source cannot be read, or an argument does not apply to it.
-  """
-  return Network(load_weights(files.user_path(source, 'source'), model, best))
-
-
-def load_weights(
-  source: pathlib.Path,
-  model: str | None = None,
-  best: bool = False,
-  *,
-  step: int | None = None,
-  ema: bool = True,
-  refit: bool = False,
-) -> weights.Loaded:
-  """Loads weights from any source.
-
-  Args:
-    source: see `load`.
-    model: see `load`.
-    best: see `load`.
-    step: the step of a run's checkpoint; None selects the latest.
-    ema: use the moving average of a run's weights, if the run kept one.
-    refit: see `weights.load`.
-
-  Raises:
-    UserError: see `load`.
-  """
-  if not runs.is_workdir(source):
-    if best:
-      raise errors.UserError(
-        f'--best: {source} is not the workdir of a training run; omit it'
-      )
-    return weights.load_model(source, model, refit=refit)
-  for flag, value in (('--model', model), ('--refit_from_timm', refit)):
-    if value:
-      raise errors.UserError(
-        f'{flag}: {source} is the workdir of a training run, which specifies its'
-        ' model; omit it'
-      )
-  return runs.load(source, ema, runs.best_step(source) if best else step)
-
-
 def best(
   row: np.ndarray, names: Sequence[str], count: int
 ) -> tuple[Guess, ...]:
@@ -303,10 +242,11 @@ def _run(
 
 def _expand(images: Images) -> Iterator[images_lib.Image]:
   """Yields the images one by one, those of folders too."""
-  single = isinstance(images, str | os.PathLike | bytes) or (
+  if isinstance(images, str | os.PathLike | bytes) or (
     isinstance(images, np.ndarray) and images.ndim < 4
-  )
-  for image in [images] if single else images:
+  ):
+    images = [images]
+  for image in images:
     if isinstance(image, bytes | np.ndarray):
       yield image
     else:

@@ -29,7 +29,7 @@ _Settings = Mapping[str, Any]
 
 
 def is_workdir(path: pathlib.Path) -> bool:
-  """Returns whether a path is a folder other than the Hub's (see `snapshots`)."""
+  """Returns whether a path is a folder, and not one of the Hub's."""
   return os.path.isdir(path) and snapshots.read(path) is None
 
 

@@ -39,7 +39,7 @@ def load(
   To load DeepMind's NFNet-F0:
 
     model = nfnets.create_model('nfnet_f0')
-    params, state = nfnets.load('F0_haiku.npz', 'nfnet_f0')
+    params, state = weights.load('F0_haiku.npz', 'nfnet_f0')
     (logits, _), _ = model.apply(params, state, None, images, False)
 
   Args:

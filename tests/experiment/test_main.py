@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from nfnets import convert
-from nfnets.inference import runs
 from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
+from nfnets.inference import runs
 from nfnets.runtime import compilation
 from tests.experiment import tiny
 

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from nfnets import errors, models, weights
-from nfnets.inference import runs
 from nfnets.experiment import config as config_lib
+from nfnets.inference import runs
 from nfnets.training import checkpoint, checkpoint_files, workdir
 from nfnets.training import state as state_lib
 from nfnets.weights import sources, tree
