@@ -143,10 +143,10 @@ class NFBlock(hk.Module):
     )
     self.shortcut = _make_shortcut(config, plan)
     # RegNets have attention inside the bottleneck, other families at its end.
-    self.inner_gates: Gates = _open_gates
+    self.inner_gates: Gates | None = None
     self.gates: Gates | None = None
     if config.inverted:
-      self.inner_gates = _make_gates(config, width) or _open_gates
+      self.inner_gates = _make_gates(config, width)
     else:
       self.gates = _make_gates(config, plan.out_channels)
 
@@ -175,7 +175,8 @@ class NFBlock(hk.Module):
     h = self.conv1(activate(self.config, h))
     for conv in self.extra_convs:
       h = conv(activate(self.config, h))
-    h = h * broadcast.broadcast_to(self.inner_gates(h), h.shape)
+    if self.inner_gates is not None:
+      h = h * broadcast.broadcast_to(self.inner_gates(h), h.shape)
     gain = self._skip_gain(h.dtype) * self.config.alpha
     if self.gates is None:
       # Factors of the outputs would cost a pass over them, forward and back.
@@ -225,11 +226,6 @@ def _make_gates(config: ModelConfig, channels: int) -> Gates | None:
   if attention is None:
     return None
   return lambda h: squeeze_excite.ATTENTION_GAIN * attention(h)
-
-
-def _open_gates(h: jax.Array) -> jax.Array:
-  """Returns gates float[B, 1, 1, 1] that change nothing."""
-  return jnp.ones((h.shape[0], 1, 1, 1), h.dtype)
 
 
 def make_attention(config: ModelConfig, channels: int) -> hk.Module | None:

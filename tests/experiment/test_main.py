@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from nfnets import convert
 from nfnets.experiment import __main__ as entry
 from nfnets.experiment import train
+from nfnets.export import targets
 from nfnets.inference import runs
 from nfnets.runtime import compilation
 from tests.experiment import tiny
@@ -79,7 +79,7 @@ def test_a_run_prints_its_model_accuracy_and_paths(trained):
 def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
   path, workdir = tmp_path / 'file.safetensors', tmp_path / 'run'
   loaded = runs.load(trained[0])
-  convert.write(loaded, path, 'nfnets')
+  targets.write(loaded, path, 'nfnets')
   wrong = ('--config.model.se_ratio=0.25', f'--config.init_from={path}')
   status, _, err = finish(*TINY, *wrong, f'--workdir={workdir}')
   assert status == 1

@@ -54,9 +54,14 @@ def test_variance_at_initialization_with_skip_gains_of_one(index):
 
 
 @pytest.mark.parametrize(
-  'name', ['nf_resnet50', 'skipinit_resnet50', 'nfnet_f0']
+  ('name', 'skip_gain'),
+  [
+    ('nf_resnet50', 0.0),
+    ('nf_resnet50', 0.7),
+    ('skipinit_resnet50', 0.7),
+    ('nfnet_f0', 0.7),
+  ],
 )
-@pytest.mark.parametrize('skip_gain', [0.0, 0.7])
 def test_factors_of_the_branch_multiply_its_output(name, skip_gain):
   options = {'group_size': 32} if name == 'nfnet_f0' else {}
   config = models.create_model(name, width=0.25, **options).config
@@ -64,7 +69,7 @@ def test_factors_of_the_branch_multiply_its_output(name, skip_gain):
   layer = hk.transform(
     lambda x, kept: nf_block.NFBlock(config, plan)(x, True, kept)
   )
-  x = jax.random.normal(jax.random.key(0), (3, 8, 8, plan.in_channels))
+  x = jax.random.normal(jax.random.key(0), (3, 4, 4, plan.in_channels))
   kept = jnp.asarray([1.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
   params = layer.init(jax.random.key(1), x, kept)
   params[config.block_name]['skip_gain'] = jnp.asarray(skip_gain)
