@@ -115,14 +115,16 @@ class _Network(onnx_layers.Layers):
         self.halve(stride)
       return h
     name, kind = f'{root}/initial_conv', self.config.family
+    _, stride = scaling.stem_filters(self.config)
     if kind == 'ResNet' and not self.config.preactivation:
-      h = self.activate(self.conv(h, name, stride=2, norm=f'{root}/initial_bn'))
+      h = self.conv(h, name, stride=stride, norm=f'{root}/initial_bn')
+      h = self.activate(h)
     elif kind == 'Fixup_ResNet':
       bias = self.scalar(self.config.family, 'bias1')
-      h = self.activate(self.conv(h, name, stride=2, bias=bias))
+      h = self.activate(self.conv(h, name, stride=stride, bias=bias))
     else:
-      h = self.conv(h, name, stride=2)
-    self.halve()
+      h = self.conv(h, name, stride=stride)
+    self.halve(stride)
     if self.config.stem == '7x7_pool':
       h = self.nodes.max_pool(h, self.size)
       self.halve()

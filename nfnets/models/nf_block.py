@@ -23,8 +23,9 @@ from nfnets.layers import (
 from nfnets.models import scaling
 from nfnets.models.config import ModelConfig
 
-# (inputs float[B, H, W, C], activated inputs) -> shortcut float[B, H', W', O]
-Shortcut = Callable[[jax.Array, jax.Array], jax.Array]
+# (inputs float[B, H, W, C], activated inputs, is_training)
+# -> shortcut float[B, H', W', O]
+Shortcut = Callable[[jax.Array, jax.Array, bool], jax.Array]
 # float[B, H, W, C] -> float[B, 1, 1, C or 1]
 Gates = Callable[[jax.Array], jax.Array]
 
@@ -160,14 +161,13 @@ class NFBlock(hk.Module):
 
     Args:
       inputs: float[B, H, W, in_channels].
-      is_training: ignored; blocks with batch normalization need it.
+      is_training: whether a gradient follows; changes no value.
       kept: float[B, 1, 1, 1], see `stochastic_depth.draw_kept`.
 
     Returns:
       The output float[B, H', W', out_channels] and, with the same shape, the
       residual branch before stochastic depth, skip gain and alpha.
     """
-    del is_training
     beta = xla.opaque(jnp.asarray(self.plan.beta, inputs.dtype))
     # As in the released code, beta scales the output of the activation.
     activated = activate(self.config, inputs, beta)
@@ -188,7 +188,8 @@ class NFBlock(hk.Module):
       factor = broadcast.broadcast_to(gain, gates.shape) * gates * kept
       branch = broadcast.broadcast_to(factor, h.shape) * h
       residual = h * gates
-    return self.shortcut(inputs, activated) + branch, residual
+    shortcut = self.shortcut(inputs, activated, is_training)
+    return shortcut + branch, residual
 
   def _skip_gain(self, dtype: jnp.dtype) -> jax.Array:
     """Returns the learned scalar of the residual branch, or 1 without one."""
@@ -201,7 +202,7 @@ class NFBlock(hk.Module):
 def _make_shortcut(config: ModelConfig, plan: scaling.BlockPlan) -> Shortcut:
   """Creates the shortcut: a projection in transition blocks, else identity."""
   if plan.stride == 1 and plan.in_channels == plan.out_channels:
-    return lambda inputs, activated: inputs
+    return lambda inputs, activated, is_training: inputs
   pools = config.pool_shortcut and plan.stride > 1
   conv = make_conv(
     config,
@@ -211,11 +212,13 @@ def _make_shortcut(config: ModelConfig, plan: scaling.BlockPlan) -> Shortcut:
     name='conv_shortcut',
   )
 
-  def shortcut(inputs: jax.Array, activated: jax.Array) -> jax.Array:
+  def shortcut(
+    inputs: jax.Array, activated: jax.Array, is_training: bool
+  ) -> jax.Array:
     del inputs
     outputs = conv(pooling.average_pool(activated) if pools else activated)
     # Otherwise XLA sums the cotangent once more for the bias.
-    return xla.materialize(outputs)
+    return xla.materialize(outputs) if is_training else outputs
 
   return shortcut
 

@@ -121,6 +121,28 @@ def test_logits(name, run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'stem'),
+  [
+    ('nf_resnet50', 'deep'),
+    ('nf_resnet50', '3x3'),
+    ('nf_resnet50', 'small'),
+    ('resnet50', 'small'),
+    ('fixup_resnet50', 'small'),
+  ],
+)
+def test_stems(name, stem):
+  pytest.importorskip('onnx')
+  loaded = _loaded(name, **_FAMILIES[name], stem=stem)
+  images = fill.image(2, 80)
+  wanted = _logits(loaded, images)
+  found = _in_onnxruntime(onnx_graph.export_onnx(loaded), images)
+  np.testing.assert_allclose(
+    found, wanted, rtol=0, atol=_TOLERANCE * wanted.std()
+  )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('activation', sorted(activations.ACTIVATIONS))
 def test_activations(activation):
   pytest.importorskip('onnx')

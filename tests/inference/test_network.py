@@ -11,22 +11,7 @@ from nfnets import errors, weights
 from nfnets.augment import preprocess
 from nfnets.inference import images as images_lib
 from nfnets.inference import network as network_lib
-from nfnets.layers import convolution
 from tests.data import pictures
-from tests.weights import tiny
-
-
-@pytest.fixture(autouse=True)
-def _quick_to_compile():
-  with convolution.lowering('plain'):
-    yield
-
-
-@pytest.fixture(scope='module')
-def weights_file(tmp_path_factory):
-  path = tmp_path_factory.mktemp('weights') / 'file'
-  tiny.save(path, class_names=[f'name {i}' for i in range(10)])
-  return path
 
 
 @pytest.fixture(scope='module')

@@ -10,25 +10,10 @@ import sklearn.datasets
 import nfnets
 from nfnets import errors, weights
 from nfnets.experiment import config as config_lib
-from nfnets.layers import convolution
 from nfnets.training import checkpoint
 from nfnets.training import workdir as workdir_lib
-from tests.weights import tiny
 
 _PHOTOS = pathlib.Path(sklearn.datasets.__file__).parent / 'images'
-
-
-@pytest.fixture(autouse=True)
-def _quick_to_compile():
-  with convolution.lowering('plain'):
-    yield
-
-
-@pytest.fixture(scope='module')
-def weights_file(tmp_path_factory):
-  path = tmp_path_factory.mktemp('weights') / 'file'
-  tiny.save(path, class_names=[f'name {i}' for i in range(10)])
-  return path
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def _kept_bytes(name, batch, size):
 
 @pytest.mark.parametrize(
   ('name', 'size', 'most'),
-  [('nfnet_f0', 192, 52e6), ('nf_resnet50', 224, 28e6)],
+  [('nfnet_f0', 192, 48e6), ('nf_resnet50', 224, 24e6)],
 )
 def test_bytes_per_image_that_a_backward_pass_keeps(name, size, most):
   per_image = _kept_bytes(name, 3, size) - _kept_bytes(name, 2, size)
