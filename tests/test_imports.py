@@ -44,7 +44,7 @@ AREAS['inference'] = AREAS['weights'] | {
   'training',
   'runtime',
 }
-AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
+AREAS['export'] = AREAS['weights'] | {'augment', 'data', 'runtime', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
 AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}

@@ -10,6 +10,7 @@ COVERED_BY = {
   'augment/__main__.py': (
     'test_imports.py::test_help_is_printed_before_jax_is_loaded'
   ),
+  'export/description.py': 'test_convert.py::test_program',
   'export/onnx_layers.py': 'export/test_onnx_graph.py::test_logits',
   'export/onnx_nodes.py': 'export/test_onnx_graph.py::test_activations',
   'export/stablehlo.py': 'test_convert.py::test_program',
