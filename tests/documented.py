@@ -48,6 +48,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --workdir=runs/digits'
   ' --config.train.epochs=30': ('--config.train.steps=14',),
   'python -m nfnets.experiment --workdir=runs/digits --mode=eval': (),
+  'python -m nfnets.experiment --mode=eval --weights=runs/digits --best': (),
   'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
   ' --step=0': ('--count=2',),
   'python -m nfnets.experiment --config=experiments/finetune.py'
