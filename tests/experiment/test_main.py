@@ -241,9 +241,7 @@ def test_settings_of_the_first_run_among_the_weights(monkeypatch, tmp_path):
 @pytest.mark.parametrize('option', ['--weights=file', '--best'])
 def test_options_of_evaluation_need_its_mode(monkeypatch, capsys, option):
   monkeypatch.chdir(ROOT)
-  monkeypatch.setattr(
-    sys, 'argv', ['', TINY[0], option]
-  )
+  monkeypatch.setattr(sys, 'argv', ['', TINY[0], option])
   with pytest.raises(SystemExit):
     entry.main()
   message = f'{option.partition("=")[0]} needs --mode=eval'
