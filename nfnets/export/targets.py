@@ -26,9 +26,9 @@ def write(
     loaded: the network.
     destination: the file to write; an existing one is replaced atomically.
     layout: a layout that --help lists.
-    uint8: for programs: whether the input is uint8, not normalized.
-    probabilities: for programs: whether the output is probabilities.
-    preprocess: for ONNX: whether the input is uint8 of any size.
+    uint8: whether a program's input is uint8, not normalized.
+    probabilities: whether a program's output is probabilities.
+    preprocess: whether an ONNX file's input is uint8 of any size.
 
   Raises:
     UserError: the layout cannot store this network, or the file cannot be
