@@ -52,8 +52,8 @@ def read(
     config: the settings.
     weights: a file or id that `weights.load` reads, or the workdir of a run,
       whose network is that of its own settings.
-    best: whether to read a workdir's checkpoint with the best held-out accuracy,
-      not the latest.
+    best: whether to read a workdir's checkpoint with the best held-out
+      accuracy, not the latest.
     any_model: whether a file may hold another model than that of the settings.
 
   Raises:
