@@ -48,6 +48,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --workdir=runs/digits'
   ' --config.train.epochs=30': ('--config.train.steps=14',),
   'python -m nfnets.experiment --workdir=runs/digits --mode=eval': (),
+  'python -m nfnets.experiment --mode=eval --weights=runs/digits --best': (),
   'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
   ' --step=0': ('--count=2',),
   'python -m nfnets.experiment --config=experiments/finetune.py'
@@ -78,6 +79,35 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.convert runs/digits digits.stablehlo --to=stablehlo': (),
   'python -m nfnets.convert F0_haiku.npz f0_timm --to=timm': (),
   'python -m nfnets.predict --weights=runs/digits --json photo.jpg': (),
+}
+# Commands of docs/pictures.md: export/test_journey.py runs them in their order,
+# with the page's snippets.
+JOURNEY: dict[str, tuple[str, ...]] = {
+  'python -m nfnets.experiment --config=experiments/small_data.py'
+  ' --config.dataset=folder:/pictures --workdir=runs/pictures': (
+    '--config.model.width=0.125',
+    '--config.model.group_size=16',
+    '--config.model.depth=1,1,1,1',
+    '--config.model.activation=gelu_erf',  # timm's
+    '--config.model.drop_rate=0',
+    '--config.model.stochdepth_rate=0',
+    '--config.data.image_size=32',
+    '--config.augment.randaugment_layers=0',
+    '--config.augment.mixup_alpha=0',
+    '--config.augment.cutmix_alpha=0',
+    '--config.train.batch_size=16',
+    '--config.train.steps=60',
+    '--config.train.ema_decay=0.9',
+  ),
+  'python -m nfnets.experiment --workdir=runs/pictures --mode=eval': (),
+  'python -m nfnets.predict --weights=runs/pictures photo.jpg': (),
+  'python -m nfnets.predict --weights=runs/pictures --out=results.csv'
+  ' /pictures': (),
+  'python -m nfnets.convert runs/pictures pictures_timm --to=timm': (),
+  'python -m nfnets.convert runs/pictures pictures.onnx --to=onnx'
+  ' --preprocess --probabilities': (),
+  'python -m nfnets.convert runs/pictures pictures.stablehlo --to=stablehlo'
+  ' --probabilities': (),
 }
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {

@@ -44,9 +44,9 @@ AREAS['inference'] = AREAS['weights'] | {
   'training',
   'runtime',
 }
-AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
+AREAS['export'] = AREAS['weights'] | {'augment', 'data', 'runtime', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
-AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
+AREAS['experiment'] = _LIBRARY | {'weights', 'analysis', 'inference'}
 AREAS['benchmark'] = _LIBRARY | {'analysis'}
 AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY | {'export'}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfnets import errors, weights
-from nfnets.experiment import build, evaluate, inputs
+from nfnets.experiment import build, evaluate, inputs, networks
 from nfnets.experiment import config as config_lib
 from nfnets.training import checkpoint
 from nfnets.training import state as state_lib
@@ -119,6 +119,24 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
   assert 'is about the averaged weights of step 7' in page
 
 
+@pytest.mark.slow
+def test_a_workdir_among_the_weights(config, model, tmp_path, capsys):
+  run, workdir = tmp_path / 'run', tmp_path / 'other'
+  save(run, random_params(model, 0), config)
+  assert evaluate.evaluate(config, run) == 0
+  alone = capsys.readouterr().out.splitlines()
+  assert alone[0] == line(
+    config, model, random_params(model, 0), 'weights of step 7'
+  )
+  assert evaluate.evaluate(config, workdir, [str(run)]) == 0
+  page = workdir / 'eval' / 'run' / 'report.html'
+  assert capsys.readouterr().out.splitlines() == [
+    *alone[:2],
+    f'report: {page}',
+  ]
+  assert page.read_bytes() == (run / 'report.html').read_bytes()
+
+
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
   with pytest.raises(errors.UserError, match='no checkpoint'):
     evaluate.evaluate(config, tmp_path)
@@ -178,7 +196,7 @@ def test_settings_that_do_not_matter_in_evaluation_may_differ(
   config.model.update({'drop_rate': 0.5, 'remat': True})
   config.train.ema_decay = 0.0
   config.train.epochs = 7.0
-  names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints').names
+  names = networks.from_run(config, tmp_path).names
   # The run keeps an average, though these settings do not.
   assert names == {
     '': 'weights of step 7',
