@@ -51,8 +51,28 @@ def _model_parser() -> argparse.ArgumentParser:
     help='images per batch, one or more values (default: 4)',
   )
   _add_measurement_options(parser)
+  _add_comparison(parser)
   _add_json_option(parser)
   return parser
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--vs',
+    choices=('timm', 'onnx'),
+    help='peer to compare with, measured in turn: timm on PyTorch, with and'
+    ' without its gradient clipping; or the forward pass, exported to ONNX, in'
+    ' ONNX Runtime and OpenVINO on a CPU, which measures nothing else',
+  )
+  parser.add_argument(
+    '--in-flight',
+    type=_positive,
+    metavar='N',
+    help='also measure the time per run of N runs that are dispatched without'
+    ' waiting in between, from which the rates are computed (default: 20 on'
+    ' accelerators; 1, which measures nothing more, on CPUs, where a program'
+    ' runs in the calling thread)',
+  )
 
 
 def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
@@ -69,22 +89,6 @@ def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
     default=7,
     metavar='N',
     help='number of timed runs of each program (default: %(default)s)',
-  )
-  parser.add_argument(
-    '--vs',
-    choices=('timm', 'onnx'),
-    help='peer to compare with, measured in turn: timm on PyTorch, with and'
-    ' without its gradient clipping; or the forward pass, exported to ONNX, in'
-    ' ONNX Runtime and OpenVINO on a CPU, which measures nothing else',
-  )
-  parser.add_argument(
-    '--in-flight',
-    type=_positive,
-    metavar='N',
-    help='also measure the time per run of N runs that are dispatched without'
-    ' waiting in between, from which the rates are computed (default: 20 on'
-    ' accelerators; 1, which measures nothing more, on CPUs, where a program'
-    ' runs in the calling thread)',
   )
   parser.add_argument(
     '--lowering',

@@ -3,8 +3,8 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, NotRequired, TypedDict
 
 import jax
 
@@ -18,6 +18,8 @@ from nfnets.benchmark import (
   timm_peer,
 )
 
+Kind = Literal['forward', 'train_step']
+Peer = Literal['timm', 'onnx']
 PEERS = {'timm': timm_peer.started, 'onnx': onnx_peer.started}
 """Peer -> starts its contestants, named 'KIND VARIANT'."""
 
@@ -77,7 +79,7 @@ class Record(TypedDict):
   in_flight: int  # number of runs in flight
   peak_tflops: float
   peak_source: str  # 'published' or 'matrix product'
-  forward: ProgramRecord
+  forward: NotRequired[ProgramRecord]
   train_step: NotRequired[ProgramRecord]  # the ONNX peers only predict
   timm: NotRequired[dict[str, PeerRecord]]
   onnx: NotRequired[dict[str, PeerRecord]]
@@ -91,7 +93,7 @@ def measure(
   *,
   rounds: int,
   in_flight: int = 1,
-  peer: str | None = None,
+  peer: Peer | None = None,
   parts: bool = True,
   trace: pathlib.Path | None = None,
   **overrides: Any,
@@ -113,28 +115,26 @@ def measure(
   """
   device = jax.local_devices()[0]
   peak, source = _peak(workload.dtype, device.device_kind, in_flight)
+  own: dict[Kind, programs.Program]
   own = {'forward': programs.forward(workload, **overrides)}
   if peer != 'onnx':
     own['train_step'] = programs.train_step(workload, **overrides)
   with _peer(workload, peer, device.platform) as others:
-    contestants = {name: program.run for name, program in own.items()} | others
-    timings = timing.in_turn(contestants, rounds)
-    flights = {}
-    if in_flight > 1:
-      flights = timing.in_turn(contestants, rounds, in_flight)
-  rows = {
-    name: _timing_record(timings[name], flights.get(name))
-    for name in contestants
-  }
-  record: Any = {
-    **workload._asdict(),
-    'platform': device.platform,
-    'device': device.device_kind,
-    'jax': jax.__version__,
-    'in_flight': in_flight,
-    'peak_tflops': peak / 1e12,
-    'peak_source': source,
-  }
+    contestants: dict[str, timing.Run] = {**others}
+    contestants |= {name: program.run for name, program in own.items()}
+    rows = _timing_records(contestants, rounds, in_flight)
+  record = Record(
+    model=workload.model,
+    size=workload.size,
+    batch=workload.batch,
+    dtype=workload.dtype,
+    platform=device.platform,
+    device=device.device_kind,
+    jax=jax.__version__,
+    in_flight=in_flight,
+    peak_tflops=peak / 1e12,
+    peak_source=source,
+  )
   for name, program in own.items():
     record[name] = _program_record(program, rows[name], workload, peak)
   if peer:
@@ -142,7 +142,7 @@ def measure(
       name: PeerRecord(**rows[name], memory_bytes=other.memory or None)
       for name, other in others.items()
     }
-    record['ratio'] = ratios(rows, list(own))
+    record['ratio'] = ratios(rows, own.keys())
   if parts:
     found = _profile(workload, trace, overrides)
     record['parts'] = found.parts
@@ -162,7 +162,7 @@ def _peak(dtype: str, device: str, in_flight: int) -> tuple[float, str]:
 
 @contextlib.contextmanager
 def _peer(
-  workload: programs.Workload, peer: str | None, platform: str
+  workload: programs.Workload, peer: Peer | None, platform: str
 ) -> Iterator[dict[str, child.Contestant]]:
   if peer is None:
     yield {}
@@ -180,6 +180,19 @@ def _profile(
   step = programs.train_step(workload, 'published', **overrides)
   step.run(_WARM_UP)
   return profile.measure(step.run, step.text, directory=trace)
+
+
+def _timing_records(
+  contestants: Mapping[str, timing.Run], rounds: int, in_flight: int
+) -> dict[str, TimingRecord]:
+  """Measures all contestants in turn, also with runs in flight if wanted."""
+  taken = timing.in_turn(contestants, rounds)
+  flights: dict[str, timing.Timing] = {}
+  if in_flight > 1:
+    flights = timing.in_turn(contestants, rounds, in_flight)
+  return {
+    name: _timing_record(taken[name], flights.get(name)) for name in contestants
+  }
 
 
 def _timing_record(
@@ -221,7 +234,7 @@ def _program_record(
 
 
 def ratios(
-  rows: Mapping[str, TimingRecord], own: Sequence[str]
+  rows: Mapping[str, TimingRecord], own: Collection[str]
 ) -> dict[str, float]:
   """Divides our times by those of the best variant of the peer.
 

@@ -72,6 +72,9 @@ def evaluate(
 ) -> int:
   """Evaluates weights files, or a run's latest checkpoint, and writes reports.
 
+  Networks are evaluated in float32, as during training: on CPUs bfloat16 is
+  slower.
+
   Args:
     config: the settings.
     workdir: the run's folder. The report of a weights file is in a folder of
@@ -88,6 +91,11 @@ def evaluate(
   """
   checks.check(config)
   source = inputs.load_source(config, 'eval')
+  if config.train.dtype != 'float32' and devices.is_primary():
+    print(
+      f'evaluating in float32: config.train.dtype={config.train.dtype} applies'
+      ' to training only'
+    )
   if not weights_files:
     network = _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
     measured = _measure(config, network, source)
