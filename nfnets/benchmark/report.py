@@ -114,12 +114,13 @@ def measure(
     The record, with the peer's name and 'ratio' if there is a peer.
   """
   device = jax.local_devices()[0]
-  peak, source = _peak(workload.dtype, device.device_kind, in_flight)
-  own: dict[Kind, programs.Program]
-  own = {'forward': programs.forward(workload, **overrides)}
-  if peer != 'onnx':
-    own['train_step'] = programs.train_step(workload, **overrides)
+  # The peer first: if it is missing, nothing has to be compiled to find out.
   with _peer(workload, peer, device.platform) as others:
+    peak, source = _peak(workload.dtype, device.device_kind, in_flight)
+    own: dict[Kind, programs.Program]
+    own = {'forward': programs.forward(workload, **overrides)}
+    if peer != 'onnx':
+      own['train_step'] = programs.train_step(workload, **overrides)
     contestants: dict[str, timing.Run] = {**others}
     contestants |= {name: program.run for name, program in own.items()}
     rows = _timing_records(contestants, rounds, in_flight)
