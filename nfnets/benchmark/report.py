@@ -117,10 +117,7 @@ def measure(
   # The peer first: if it is missing, nothing has to be compiled to find out.
   with _peer(workload, peer, device.platform) as others:
     peak, source = _peak(workload.dtype, device.device_kind, in_flight)
-    own: dict[Kind, programs.Program]
-    own = {'forward': programs.forward(workload, **overrides)}
-    if peer != 'onnx':
-      own['train_step'] = programs.train_step(workload, **overrides)
+    own = _programs(workload, peer, overrides)
     contestants: dict[str, timing.Run] = {**others}
     contestants |= {name: program.run for name, program in own.items()}
     rows = _timing_records(contestants, rounds, in_flight)
@@ -139,16 +136,24 @@ def measure(
   for name, program in own.items():
     record[name] = _program_record(program, rows[name], workload, peak)
   if peer:
-    record[peer] = {
-      name: PeerRecord(**rows[name], memory_bytes=other.memory or None)
-      for name, other in others.items()
-    }
+    record[peer] = _peer_records(others, rows)
     record['ratio'] = ratios(rows, own.keys())
   if parts:
     found = _profile(workload, trace, overrides)
     record['parts'] = found.parts
     record['profiled'] = Profiled(busy=found.busy, total=found.total)
   return record
+
+
+def _programs(
+  workload: programs.Workload, peer: Peer | None, overrides: Mapping[str, Any]
+) -> dict[Kind, programs.Program]:
+  """Compiles our programs that have a counterpart among the peer's."""
+  own: dict[Kind, programs.Program]
+  own = {'forward': programs.forward(workload, **overrides)}
+  if peer != 'onnx':
+    own['train_step'] = programs.train_step(workload, **overrides)
+  return own
 
 
 def _peak(dtype: str, device: str, in_flight: int) -> tuple[float, str]:
@@ -214,6 +219,15 @@ def _timing_record(
 def _seconds(row: TimingRecord) -> float:
   """Returns the seconds per run that count for rates and ratios."""
   return row.get('in_flight', row['median'])
+
+
+def _peer_records(
+  others: Mapping[str, child.Contestant], rows: Mapping[str, TimingRecord]
+) -> dict[str, PeerRecord]:
+  return {
+    name: PeerRecord(**rows[name], memory_bytes=other.memory or None)
+    for name, other in others.items()
+  }
 
 
 def _program_record(
