@@ -117,6 +117,21 @@ ONLY_PARSED = {
   'python -m nfnets.benchmark nfnet_f6 --size 64 --batch 1 --no-parts': (
     'compiles for a minute'
   ),
+  'python -m nfnets.benchmark nfnet_f0 eca_nfnet_l0 --batch 1 4 --vs=onnx': (
+    'needs onnx and a runtime, which are optional'
+  ),
+  'python -m nfnets.benchmark nfnet_f0 --batch 256 --dtype bfloat16 --rounds 3'
+  ' --vs=timm': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f0 --batch 32 --dtype bfloat16 --rounds 3'
+  ' --vs=timm --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nf_resnet50 --size 224 --batch 256'
+  ' --dtype bfloat16 --rounds 3 --vs=timm --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f1 --size 224 --batch 128'
+  ' --dtype bfloat16 --rounds 3 --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f3 --size 320 --batch 64 --dtype bfloat16'
+  ' --rounds 3 --no-parts': 'needs a GPU',
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --workdir=/tmp/digits_gpu': 'needs a GPU',
 }
 # Commands of other programs -> the reason why they do not run here.
 NOT_RUN = {
@@ -126,6 +141,9 @@ NOT_RUN = {
   'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
   ' --config=experiments/nfnet_f0.py --mode=compile --topology=h100'
   ' --config.train.batch_size=1120': 'needs jax[cuda12]',
+  'export XLA_PYTHON_CLIENT_MEM_FRACTION=.5': 'sets a variable',
+  'JAX_PLATFORMS=cuda JAX_DEFAULT_MATMUL_PRECISION=highest pytest -m'
+  " '' -k published_network tests/models/test_nfnet.py": 'needs a GPU',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',

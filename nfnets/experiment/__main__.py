@@ -96,8 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     choices=('train', 'eval', 'compile'),
     default='train',
     help='eval measures the latest checkpoint or --weights and writes a report;'
-    ' compile prints the memory, FLOPs and collectives of both programs and'
-    ' runs nothing (default: %(default)s)',
+    ' compile prints the memory, FLOPs and collectives of both programs, for'
+    ' accelerators also an estimate of the time, and runs nothing (default:'
+    ' %(default)s)',
   )
   _add_weights(parser)
   _add_topology(parser)

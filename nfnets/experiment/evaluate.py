@@ -46,6 +46,9 @@ def evaluate(
 ) -> int:
   """Evaluates weights files, or a run's checkpoint, and writes reports.
 
+  Networks are evaluated in float32, as during training: on CPUs bfloat16 is
+  slower.
+
   Args:
     config: the settings.
     workdir: the run's folder. The report of a weights file is in a folder of
@@ -65,6 +68,11 @@ def evaluate(
   """
   checks.check(config)
   source = inputs.load_source(config, 'eval')
+  if config.train.dtype != 'float32' and devices.is_primary():
+    print(
+      f'evaluating in float32: config.train.dtype={config.train.dtype} applies'
+      ' to training only'
+    )
   if not weights_files:
     network = networks.from_run(config, workdir, best)
     measured = _measure(config, network, source)

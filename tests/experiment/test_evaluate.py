@@ -13,6 +13,10 @@ from nfnets.training import state as state_lib
 
 MODEL = 'nf_resnet50'
 NARROW = {'width': 0.0625, 'depth': (1, 1, 1, 1)}
+# The default of train.dtype is bfloat16.
+FLOAT32 = (
+  'evaluating in float32: config.train.dtype=bfloat16 applies to training only'
+)
 
 
 class CountedSource:
@@ -91,7 +95,7 @@ def test_a_weights_file(config, model, tmp_path, capsys):
   expected = line(config, model, params, path)
   page = workdir / 'eval' / 'net.safetensors' / 'report.html'
   out = capsys.readouterr().out
-  assert out.splitlines() == [expected, f'report: {page}']
+  assert out.splitlines() == [FLOAT32, expected, f'report: {page}']
   assert 'no run belongs to these weights' in page.read_text()
 
 
@@ -111,6 +115,7 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
   assert sorted(source.read[:360]) == list(range(360))
   assert len(source.read) <= 360 + 48
   assert capsys.readouterr().out.splitlines() == [
+    FLOAT32,
     line(config, model, params, 'weights of step 7'),
     line(config, model, average, 'averaged weights of step 7'),
     f'report: {tmp_path}/report.html',
