@@ -1,4 +1,4 @@
-"""Runs of several processes on this machine equal a run of one."""
+"""Runs of several processes or devices on this machine equal a run of one."""
 
 import os
 import pathlib
@@ -11,6 +11,7 @@ import time
 import pytest
 
 from nfnets.training import checkpoint
+from tests import helpers
 from tests.experiment import tiny as experiment_tiny
 from tests.training import tiny
 
@@ -22,6 +23,8 @@ OPTIONS = (
   '--config.eval.every_steps=6',
   '--config.checkpoint.every_steps=2',
 )
+# The draws of 'rbg' would depend on the number of devices.
+DRAWS = {'JAX_PLATFORMS': 'cpu', 'JAX_DEFAULT_PRNG_IMPL': 'rbg'}
 # The processes may start far apart on a busy machine.
 PATIENT = '--connect_seconds=300'
 
@@ -190,3 +193,43 @@ def test_a_wrong_coordinator_is_an_error_within_a_minute(tmp_path):
   assert status == 1
   assert err.count('\n') == 1 and '127.0.0.1:' in err, err
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_program_trains_the_same_network_on_any_number_of_devices(tmp_path):
+  settings = {
+    'model.name': 'nf_resnet50',
+    # Smooth: where a ReLU's input is near 0, the last bit of a sum decides
+    # whether there is a gradient.
+    'model.activation': 'silu',
+    'model.width': 0.25,
+    'model.group_size': 0,
+    'model.depth': '1,2,1,1',
+    'model.drop_rate': 0.25,
+    'model.stochdepth_rate': 0.25,
+    'optimizer.warmup_epochs': 0,
+    'train.steps': 20,
+    'train.batch_size': 32,
+  }
+
+  def train_on(count, accumulation):
+    workdir = tmp_path / str(count)
+    run = subprocess.run(
+      [
+        *(sys.executable, '-m', 'nfnets.experiment', f'--workdir={workdir}'),
+        '--config=experiments/digits.py',
+        f'--config.train.accumulation={accumulation}',
+        *(f'--config.{name}={value}' for name, value in settings.items()),
+      ],
+      cwd=ROOT,
+      env=os.environ | DRAWS | {'JAX_NUM_CPU_DEVICES': str(count)},
+      capture_output=True,
+      text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    folder = workdir / 'checkpoints'
+    return checkpoint.read_weights(folder, 20, ema=False).params
+
+  tiny.assert_trees_close(
+    train_on(4, 2), train_on(1, 1), helpers.RTOL_REDUCTION
+  )
