@@ -17,14 +17,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import layout
 
 from nfnets import xla
 from nfnets.augment import edits, ops
 
 _USE_STATS = ('autocontrast', 'equalize', 'contrast')
 _LEVELS = 256
-_TILED = layout.Layout(major_to_minor=(0, 1, 2))
 _FINE = 8  # a level is the sum of _FINE * coarse and fine
 
 
@@ -61,8 +59,8 @@ def apply(
 
   def layer(planes: jax.Array, draw: Draw) -> tuple[jax.Array, None]:
     planes = jax.lax.switch(draw.choice, changes, planes, draw)
-    # Otherwise XLA keeps the planes as the slowest operations leave them.
-    return layout.with_layout_constraint(planes, _TILED), None
+    # Otherwise all operations read the layout that suits one of them.
+    return xla.row_major(planes), None
 
   @jax.custom_batching.sequential_vmap
   @jax.jit  # traced once, not again in each loop
