@@ -96,6 +96,9 @@ NOT_RUN = {
   'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
   ' --config=experiments/nfnet_f0.py --mode=compile --topology=h100'
   ' --config.train.batch_size=1120': 'needs jax[cuda12]',
+  'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
+  ' --config=experiments/nfnet_f0.py --mode=compile --topology=v5e:2x2'
+  ' --config.train.batch_size=128': 'needs jax[tpu]',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',

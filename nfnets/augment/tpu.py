@@ -1,14 +1,14 @@
 """RandAugment for TPUs: one image after another, without gathers.
 
-A TPU gathers and scatters elements one by one. Warping, looking up and counting
-pixels by index costs several times as much there as the network. Products with
-one-hot matrices do the same on the matrix unit, and are exact: levels have 8
-bits, as the unit's bfloat16 has, and each sum has one term that is not zero or
-counts ones. The images of a batch take turns, and each takes only the branch of
-its operation. Under `jax.vmap` over images, every image would take all.
+TPUs are slow at gathers and scatters: moving, mapping and counting pixels by
+index costs more than training the network. Here products with one-hot matrices
+do it, on the matrix unit. They are exact: a level fits the 8 bits of the unit's
+bfloat16, and each sum has at most one nonzero term, or counts ones. The images
+of a batch take turns, and each takes only the branch of its own operation. With
+`jax.vmap` over images, each would compute all branches.
 
-Images are planes here, int32[3, H, W]: a TPU computes on tiles of 8 x 128
-numbers of the last two axes, which three channels would leave almost empty.
+Images are planes, int32[3, H, W]: a TPU computes on tiles of 8 x 128 numbers of
+the last two axes, which three channels would leave almost empty.
 """
 
 import math
@@ -44,7 +44,7 @@ def apply(
   operations: dict[str, ops.Operation],
   magnitude: float,
 ) -> jax.Array:
-  """Applies the drawn operations; `jax.vmap` makes a loop over images.
+  """Applies the drawn operations; under `jax.vmap`, in a loop over images.
 
   Args:
     image: uint8[H, W, 3].
@@ -86,7 +86,7 @@ def change(name: str, operation: ops.Operation, magnitude: float) -> Change:
     stats = edits.empty_stats(planes.transpose(1, 2, 0))._replace(**changes)
     if name in _USE_STATS:
       stats = _with_stats(planes, stats)
-    # None of the operations that need this draws from the key.
+    # No operation that gets here draws from the key.
     return operation(jax.random.key(0), stats, magnitude)
 
   def blend_with(
@@ -113,12 +113,12 @@ def change(name: str, operation: ops.Operation, magnitude: float) -> Change:
 
 
 def to_planes(image: jax.Array) -> jax.Array:
-  """Turns uint8[H, W, 3] into int32[3, H, W]."""
+  """Converts uint8[H, W, 3] to int32[3, H, W]."""
   return image.transpose(2, 0, 1).astype(jnp.int32)
 
 
 def to_image(planes: jax.Array) -> jax.Array:
-  """Turns int32[3, H, W] into uint8[H, W, 3]."""
+  """Converts int32[3, H, W] to uint8[H, W, 3]."""
   return planes.transpose(1, 2, 0).astype(jnp.uint8)
 
 
@@ -145,7 +145,7 @@ def _split(planes: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _one_hot(index: jax.Array, count: int) -> jax.Array:
-  """Returns bool[..., count, N] of int32[..., N]; out of range is all False."""
+  """Returns bool[..., count, N] for int32[..., N]; out of range, all False."""
   return jax.nn.one_hot(index, count, dtype=jnp.bool_, axis=-2)
 
 
@@ -231,8 +231,7 @@ def _rotate(planes: jax.Array, draw: Draw, magnitude: float) -> jax.Array:
     int32[3, H, W], equal to the result of `edits.apply`.
 
   References:
-    Catmull and Smith, `3-D transformations of images in scanline order
-    <https://doi.org/10.1145/965105.807505>`_, 1980.
+    Catmull and Smith, `3-D transformations of images in scanline order`, 1980.
   """
   _, height, width = planes.shape
   source, (a, b, c, d, e, f) = planes, edits.to_fixed(draw.matrix)
