@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental import layout
 
 T = TypeVar('T')
 ArrayTree: TypeAlias = Any
@@ -52,6 +53,20 @@ def materialize(tree: T) -> T:
     The same arrays.
   """
   return lax.optimization_barrier(tree)
+
+
+def row_major(array: jax.Array) -> jax.Array:
+  """Has XLA store an array with its last axis contiguous.
+
+  Args:
+    array: the state of a loop, of which every iteration would otherwise read
+      and write a layout that XLA chose for one of its operations.
+
+  Returns:
+    The same array.
+  """
+  axes = tuple(range(array.ndim))
+  return layout.with_layout_constraint(array, layout.Layout(axes))
 
 
 def map_alike(

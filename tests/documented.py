@@ -144,6 +144,9 @@ NOT_RUN = {
   'export XLA_PYTHON_CLIENT_MEM_FRACTION=.5': 'sets a variable',
   'JAX_PLATFORMS=cuda JAX_DEFAULT_MATMUL_PRECISION=highest pytest -m'
   " '' -k published_network tests/models/test_nfnet.py": 'needs a GPU',
+  'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
+  ' --config=experiments/nfnet_f0.py --mode=compile --topology=v5e:2x2'
+  ' --config.train.batch_size=128': 'needs jax[tpu]',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',

@@ -3,6 +3,8 @@
 Their effect on whole networks is tested in test_trunk, test_agc and test_step.
 """
 
+import re
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -219,3 +221,11 @@ def test_trace_once_traces_once_per_shape_and_static_argument():
   np.testing.assert_array_equal(doubled, 8.0)
   np.testing.assert_array_equal(cubed, 8.0)
   assert traces == [(2, (3,)), (3, (3,)), (2, (4,))]
+
+
+def test_row_major_constrains_the_layout_and_changes_no_number():
+  fn = jax.jit(lambda x: xla.row_major(x.T) + 1)
+  x = jnp.arange(6.0).reshape(2, 3)
+  np.testing.assert_array_equal(fn(x), x.T + 1)
+  constraint = r'LayoutConstraint.*result_layouts = \[dense<\[1, 0\]>'
+  assert re.search(constraint, fn.lower(x).as_text())

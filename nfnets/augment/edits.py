@@ -39,6 +39,7 @@ class ImageStats(NamedTuple):
   width: int
   histogram: jax.Array  # int32[3, 256], number of pixels at each level
   gray: jax.Array  # int32[], rounded mean of the gray image
+  levels: jax.Array  # int32[3, ...], those that a table maps: all 256 of them
 
 
 def identity() -> Edit:
@@ -65,18 +66,36 @@ def image_stats(
   Returns:
     The statistics of the image.
   """
-  height, width, _ = image.shape
   bins = image.astype(jnp.int32) + _channel_offsets()
   # Indices out of range are dropped.
   bins = jnp.where(with_histogram, bins, 3 * _LEVELS)
   histogram = jnp.zeros(3 * _LEVELS, jnp.int32).at[bins].add(1, mode='drop')
-  pixels = height * width
+  return empty_stats(image)._replace(
+    histogram=histogram.reshape(3, _LEVELS), gray=mean_gray(image)
+  )
+
+
+def empty_stats(image: jax.Array) -> ImageStats:
+  """Returns an image's statistics, as if its histogram and gray were 0."""
+  height, width, _ = image.shape
   return ImageStats(
     height=height,
     width=width,
-    histogram=histogram.reshape(3, _LEVELS),
-    gray=(_gray(image).sum() + pixels // 2) // pixels,
+    histogram=jnp.zeros((3, _LEVELS), jnp.int32),
+    gray=jnp.int32(0),
+    levels=all_levels(),
   )
+
+
+def all_levels() -> jax.Array:
+  """Returns int32[3, 256], 0 to 255 for each channel."""
+  return jnp.tile(jnp.arange(_LEVELS), (3, 1))
+
+
+def mean_gray(image: jax.Array) -> jax.Array:
+  """Returns int32[], the rounded mean of the gray image of uint8[H, W, 3]."""
+  pixels = image.shape[0] * image.shape[1]
+  return (gray(image).sum() + pixels // 2) // pixels
 
 
 def apply(image: jax.Array, edit: Edit) -> jax.Array:
@@ -95,7 +114,7 @@ def apply(image: jax.Array, edit: Edit) -> jax.Array:
     return _fill(image, edit.box)
 
   def blend_image(image: jax.Array) -> jax.Array:
-    degenerate = jnp.where(edit.blend_gray, _gray(image), _blur(image))
+    degenerate = jnp.where(edit.blend_gray, gray(image), blur(image))
     return blend(degenerate, image, edit.factor)
 
   return _apply_unfused(map_pixels, blend_image, image)
@@ -140,19 +159,47 @@ def _apply_unfused(
 
 
 def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
-  """Warps with the nearest neighbor, in 16.16 fixed point as Pillow does."""
+  """Warps with the nearest neighbor."""
   height, width, channels = image.shape
-  a, b, c, d, e, f = matrix
-  row = jnp.arange(height)[:, None]
-  column = jnp.arange(width)[None, :]
-  # Input coordinates of the center of output pixel (0, 0).
-  x_origin, y_origin = c + (a + b) / 2, f + (d + e) / 2
-  x = (_fixed(x_origin) + _fixed(a) * column + _fixed(b) * row) >> 16
-  y = (_fixed(y_origin) + _fixed(d) * column + _fixed(e) * row) >> 16
+  x, y = coordinates((height, width), matrix)
   inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
   source = jnp.where(inside, y * width + x, height * width)
   pixels = image.reshape(-1, channels)
   return pixels.at[source].get(mode='fill', fill_value=FILL)
+
+
+def coordinates(
+  shape: tuple[int, ...], matrix: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Computes which input pixel each output pixel of a warp shows.
+
+  Args:
+    shape: height and width of the image.
+    matrix: float32[6], of an `Edit`.
+
+  Returns:
+    x and y, int32[H, W]; outside of the image, the output is filled.
+  """
+  height, width = shape
+  a, b, c, d, e, f = to_fixed(matrix)
+  row = jnp.arange(height)[:, None]
+  column = jnp.arange(width)[None, :]
+  return (c + a * column + b * row) >> 16, (f + d * column + e * row) >> 16
+
+
+def to_fixed(matrix: jax.Array) -> tuple[jax.Array, ...]:
+  """Converts the matrix of an `Edit` to 16.16 fixed point, as Pillow does.
+
+  Args:
+    matrix: float32[6], (a, b, c, d, e, f).
+
+  Returns:
+    Six int32[], where c and f are the input coordinates of the center of the
+    output pixel (0, 0).
+  """
+  a, b, c, d, e, f = matrix
+  centered = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)
+  return tuple(map(_fixed, centered))
 
 
 def _fixed(x: jax.Array) -> jax.Array:
@@ -170,14 +217,14 @@ def _channel_offsets() -> jax.Array:
   return _LEVELS * jnp.arange(3)[None, None, :]
 
 
-def _gray(image: jax.Array) -> jax.Array:
+def gray(image: jax.Array) -> jax.Array:
   """Returns int32[H, W, 1], ITU-R 601-2 luma in 16.16 fixed point, rounded."""
   weights = jnp.array([19595, 38470, 7471])[None, None, :]
   luma = (weights * image.astype(jnp.int32)).sum(axis=-1, keepdims=True)
   return (luma + (1 << 15)) >> 16
 
 
-def _blur(image: jax.Array) -> jax.Array:
+def blur(image: jax.Array) -> jax.Array:
   """Returns int32[H, W, 3], filtered by (1 1 1, 1 5 1, 1 1 1) / 13.
 
   Border pixels are unchanged.
@@ -188,18 +235,19 @@ def _blur(image: jax.Array) -> jax.Array:
   rows = padded[:-2] + padded[1:-1] + padded[2:]
   box = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
   smooth = (box + 4 * image + 6) // 13
-  inside = _inside(image, jnp.array([[1, height - 1], [1, width - 1]]))
-  return jnp.where(inside, smooth, image)
+  interior = jnp.array([[1, height - 1], [1, width - 1]])
+  return jnp.where(inside((height, width), interior)[..., None], smooth, image)
 
 
 def _fill(image: jax.Array, box: jax.Array) -> jax.Array:
-  return jnp.where(_inside(image, box), jnp.uint8(FILL), image)
+  filled = inside(image.shape[:2], box)[..., None]
+  return jnp.where(filled, jnp.uint8(FILL), image)
 
 
-def _inside(image: jax.Array, box: jax.Array) -> jax.Array:
-  """Returns bool[H, W, 1], True within [first, end) of rows and columns."""
-  height, width, _ = image.shape
-  row = jnp.arange(height)[:, None, None]
-  column = jnp.arange(width)[None, :, None]
+def inside(shape: tuple[int, ...], box: jax.Array) -> jax.Array:
+  """Returns bool[H, W], True within [first, end) of rows and columns."""
+  height, width = shape
+  row = jnp.arange(height)[:, None]
+  column = jnp.arange(width)[None, :]
   (top, bottom), (left, right) = box
   return (row >= top) & (row < bottom) & (column >= left) & (column < right)

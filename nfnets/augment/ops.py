@@ -77,12 +77,15 @@ def distance(pixels: int, side: int, relative: bool) -> float:
 def autocontrast(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Stretches the levels of each channel to the range 0 to 255."""
   del key, magnitude
-  levels = jnp.arange(256)[None, :]
-  seen = stats.histogram > 0
-  low = jnp.argmax(seen, axis=1, keepdims=True)
-  high = 255 - jnp.argmax(seen[:, ::-1], axis=1, keepdims=True)
-  stretched = (levels - low) * 255 // jnp.maximum(high - low, 1)
-  return _table(jnp.where(high > low, stretched, levels))
+
+  def stretch(histogram: Array, levels: Array) -> Array:
+    seen = histogram > 0
+    low = jnp.argmax(seen)
+    high = 255 - jnp.argmax(seen[::-1])
+    stretched = (levels - low) * 255 // jnp.maximum(high - low, 1)
+    return jnp.where(high > low, stretched, levels)
+
+  return _table(jax.vmap(stretch)(stats.histogram, stats.levels))
 
 
 def equalize(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -101,8 +104,8 @@ def equalize(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
 
 def invert(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Maps level x to 255 - x."""
-  del key, stats, magnitude
-  return _table(255 - jnp.arange(256))
+  del key, magnitude
+  return _table(255 - stats.levels)
 
 
 def rotate(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -122,22 +125,22 @@ def posterize(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   A higher magnitude changes the image less. At least one bit is kept; below
   magnitude 2.5 the formula gives none.
   """
-  del key, stats
+  del key
   bits = jnp.clip(_scaled_int(magnitude, 4), 1, 8)
-  return _table(jnp.arange(256) & (0xFF00 >> bits))
+  return _table(stats.levels & (0xFF00 >> bits))
 
 
 def solarize(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Inverts levels >= int(25.6 * magnitude): none from magnitude 10 up."""
-  del key, stats
-  return _solarize_from(_scaled_int(magnitude, 256))
+  del key
+  return _solarize_from(stats, _scaled_int(magnitude, 256))
 
 
 def _reference_solarize(
   key: Array, stats: ImageStats, magnitude: ArrayLike
 ) -> Edit:
-  del key, stats
-  return _solarize_from(_scaled_int(magnitude, 256) % 256)
+  del key
+  return _solarize_from(stats, _scaled_int(magnitude, 256) % 256)
 
 
 def color(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -149,7 +152,7 @@ def color(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
 def contrast(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Blends with the mean of the gray image, factor 0.18 * magnitude + 0.1."""
   del key
-  return _blend_level(stats.gray, magnitude)
+  return _blend_level(stats, stats.gray, magnitude)
 
 
 def _reference_contrast(
@@ -157,13 +160,13 @@ def _reference_contrast(
 ) -> Edit:
   del key
   mean = min(stats.height * stats.width // 256, 255)
-  return _blend_level(jnp.int32(mean), magnitude)
+  return _blend_level(stats, jnp.int32(mean), magnitude)
 
 
 def brightness(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Blends with black, factor 0.18 * magnitude + 0.1."""
-  del key, stats
-  return _blend_level(jnp.int32(0), magnitude)
+  del key
+  return _blend_level(stats, jnp.int32(0), magnitude)
 
 
 def sharpness(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
@@ -217,11 +220,9 @@ def cutout(
 
 def solarize_add(key: Array, stats: ImageStats, magnitude: ArrayLike) -> Edit:
   """Adds int(11 * magnitude) to levels below 128."""
-  del key, stats
-  levels = jnp.arange(256)
-  return _table(
-    jnp.where(levels < 128, levels + _scaled_int(magnitude, 110), levels)
-  )
+  del key
+  levels, added = stats.levels, _scaled_int(magnitude, 110)
+  return _table(jnp.where(levels < 128, levels + added, levels))
 
 
 def _scaled(magnitude: ArrayLike, top: float) -> Array:
@@ -249,14 +250,13 @@ def _affine(*matrix: ArrayLike) -> Edit:
 
 
 def _table(levels: Array) -> Edit:
-  """Returns the edit that maps levels by int[256] or int[3, 256], clipped."""
+  """Returns the edit that maps levels by int[3, 256], clipped."""
   table = jnp.clip(levels, 0, 255).astype(jnp.uint8)
-  table = jnp.broadcast_to(jnp.atleast_2d(table), (3, 256))
   return edits.identity()._replace(table=table)
 
 
-def _solarize_from(threshold: Array) -> Edit:
-  levels = jnp.arange(256)
+def _solarize_from(stats: ImageStats, threshold: Array) -> Edit:
+  levels = stats.levels
   return _table(jnp.where(levels < threshold, levels, 255 - levels))
 
 
@@ -266,9 +266,9 @@ def _blend(magnitude: ArrayLike, *, blend_gray: bool) -> Edit:
   )
 
 
-def _blend_level(level: Array, magnitude: ArrayLike) -> Edit:
+def _blend_level(stats: ImageStats, level: Array, magnitude: ArrayLike) -> Edit:
   """Returns the edit that blends with an image of one level, int32[]."""
-  return _table(edits.blend(level, jnp.arange(256), _factor(magnitude)))
+  return _table(edits.blend(level, stats.levels, _factor(magnitude)))
 
 
 # The order decides which random number selects which operation.

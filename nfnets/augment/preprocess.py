@@ -21,6 +21,8 @@ from nfnets.augment import randaugment as randaugment_lib
 Examples = tuple[jax.Array, jax.Array]
 # (key, levels[n, H, W, 3]) -> uint8[n, H, W, 3], or the levels if it is off
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
+# See `Preprocess.apply`.
+Apply = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Examples]
 # (key, index, levels[n, H, W, 3], labels[n, K]) -> levels[H, W, 3], labels[K]
 Mix = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Examples]
 
@@ -37,7 +39,7 @@ class Preprocess(NamedTuple):
       (output i is made from images 2 i and 2 i + 1), otherwise 1.
   """
 
-  apply: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Examples]
+  apply: Apply
   images_per_example: int
 
 
@@ -106,16 +108,16 @@ def make_preprocess(
     Brock et al, `High-Performance Large-Scale Image Recognition Without
     Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, appendix A.
   """
-  for alpha in (mixup_alpha, cutmix_alpha):
-    if alpha is not None and alpha <= 0:
-      raise ValueError(f'alpha is {alpha!r}: it must be above 0, or None')
-  augment = _make_augment(randaugment, randaugment_relative, reference_quirks)
   mix = _make_mix(mixup_alpha, cutmix_alpha)
-  mixes = mixup_alpha is not None or cutmix_alpha is not None
-  images_per_example = 2 if mixes else 1
+  images_per_example = 2 if mixup_alpha or cutmix_alpha else 1
+  augment_options = (randaugment, randaugment_relative, reference_quirks)
 
   def make_example(
-    key: jax.Array, index: jax.Array, images: jax.Array, labels: jax.Array
+    augment: Augment,
+    key: jax.Array,
+    index: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
   ) -> Examples:
     key = jax.random.fold_in(key, index)
     flip_key, mix_key, augment_key = jax.random.split(key, 3)
@@ -129,8 +131,23 @@ def make_preprocess(
       image = augment(augment_key, image[None])[0]
     return normalize(image, mean, std), label
 
-  apply = functools.partial(_map_examples, make_example, images_per_example)
+  def make_examples(for_tpu: bool) -> Apply:
+    augment = _make_augment(*augment_options, for_tpu=for_tpu)
+    example = functools.partial(make_example, augment)
+    return functools.partial(_map_examples, example, images_per_example)
+
+  apply = make_examples(for_tpu=False)
+  if randaugment is not None:
+    apply = _choose(tpu=make_examples(for_tpu=True), default=apply)
   return Preprocess(apply, images_per_example)
+
+
+def _choose(*, tpu: Apply, default: Apply) -> Apply:
+  """Leaves the choice to the platform that the program is compiled for.
+
+  This is outside of `jax.vmap`, which would trace both ways several times.
+  """
+  return functools.partial(jax.lax.platform_dependent, tpu=tpu, default=default)
 
 
 def _map_examples(
@@ -162,7 +179,11 @@ def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _make_augment(
-  randaugment: tuple[int, float] | None, relative: bool, reference_quirks: bool
+  randaugment: tuple[int, float] | None,
+  relative: bool,
+  reference_quirks: bool,
+  *,
+  for_tpu: bool,
 ) -> Augment:
   if randaugment is None:
     return lambda key, images: images
@@ -173,6 +194,7 @@ def _make_augment(
     magnitude=magnitude,
     relative=relative,
     reference_quirks=reference_quirks,
+    for_tpu=for_tpu,
   )
 
   def augment(key: jax.Array, images: jax.Array) -> jax.Array:
@@ -185,6 +207,9 @@ def _make_augment(
 
 def _make_mix(mixup_alpha: float | None, cutmix_alpha: float | None) -> Mix:
   """Creates MixUp, CutMix, both in alternation by index, or neither."""
+  for alpha in (mixup_alpha, cutmix_alpha):
+    if alpha is not None and alpha <= 0:
+      raise ValueError(f'alpha is {alpha!r}: it must be above 0, or None')
   mixes: list[Callable[[jax.Array, jax.Array, jax.Array], Examples]] = []
   if mixup_alpha is not None:
     mixes.append(functools.partial(mixing.mixup, alpha=mixup_alpha))

@@ -78,6 +78,20 @@ def test_devices_do_not_change_an_example(images):
     np.testing.assert_array_equal(np.reshape(part, expected.shape), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [{}, {'augment_before_mix': True}])
+def test_examples_for_tpus_equal_those_of_other_platforms(
+  images, options, monkeypatch
+):
+  made = make(**ALL, **options)
+  expected = run(made, images)
+  monkeypatch.setattr(preprocess, '_choose', lambda *, tpu, default: tpu)
+  for_tpu = make.__wrapped__(**ALL, **options)
+  parts = [run(for_tpu, images, first, first + 4) for first in (0, 4, 8)]
+  for whole, *pieces in zip(expected, *parts, strict=True):
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
 def test_another_step_draws_other_random_numbers(images):
   made = make(**ALL)
   first, _ = run(made, images)
