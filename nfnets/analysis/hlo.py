@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -100,8 +101,9 @@ def total(module: Module, cost: Callable[[Instruction], float]) -> float:
   """Sums a cost over the operations that a program runs.
 
   A loop counts once per iteration, or once if the module does not contain the
-  number of iterations; a branch counts as its most expensive case. Operations
-  inside a fusion do not count.
+  number of iterations. A conditional counts as the mean of its branches, since
+  RandAugment draws its operations equally often. Operations inside a fusion do
+  not count.
 
   Args:
     module: the module.
@@ -127,7 +129,9 @@ def _called(item: Instruction, computation: Callable[[str], float]) -> float:
   if item.opcode == 'conditional':
     listed = _BRANCHES.search(item.rest)
     names = listed[1].split(',') if listed else _BRANCH.findall(item.rest)
-    return max(computation(name.strip().lstrip('%')) for name in names)
+    return statistics.fmean(
+      computation(name.strip().lstrip('%')) for name in names
+    )
   if item.opcode in ('call', 'async-start'):
     return sum(map(computation, _CALLED.findall(item.rest)))
   return 0
