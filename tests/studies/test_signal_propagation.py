@@ -13,12 +13,12 @@ def example():
   numbers = {}
   for block in range(3):
     numbers |= {
-      f'square_mean_{block}': 0.01,
+      f'square_mean_{block}': 0.01 + block,
       f'variance_{block}': 1.0 + block,
-      f'residual_{block}': 1.0,
+      f'residual_{block}': 1.0 + block,
       f'analytic_{block}': 1.1 + block,
       f'expected_{block}': 1.2 + block,
-      f'analytic_residual_{block}': 0.9,
+      f'analytic_residual_{block}': 0.9 + block,
     }
   return [
     results.Result(
@@ -47,7 +47,7 @@ def test_table_and_figure(tmp_path):
   rows = signal_propagation.describe(example()).splitlines()
   assert len(rows) == 2 + 3
   cells = [x.strip() for x in rows[-1].split('|')[1:-1]]
-  assert cells == ['m', '2', '0.01', '3', '3.1', '3.2', '1', '0.9']
+  assert cells == ['m', '2', '2.01', '3', '3.1', '3.2', '3', '2.9']
   signal_propagation.draw(example(), tmp_path)
   assert (tmp_path / 'signal_propagation.png').stat().st_size < 150_000
 
@@ -57,7 +57,12 @@ def test_table_and_figure(tmp_path):
 )
 def test_plain_filters_follow_hes_rule(activation, second_moment):
   model = models.create_model(
-    'nf_resnet50', 10, depth=(1,) * 4, stem='small', activation=activation
+    'nf_resnet50',
+    10,
+    depth=(1,) * 4,
+    width=1.0,
+    stem='small',
+    activation=activation,
   )
   params, _ = jax.jit(model.init)(
     jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)
