@@ -19,7 +19,7 @@ COVERED_BY = {
     'studies/test_agc.py::test_the_panels_show_the_numbers'
   ),
   'studies/halves.py': 'studies/test_finetune.py::test_digits_are_divided',
-  'studies/signals.py': 'studies/test_signal_propagation.py::test_plain_filters',
+  'studies/signals.py': 'studies/test_signal_propagation.py::test_plain',
   'studies/small.py': 'studies/test_agc.py::test_every_run_sees',
 }
 

@@ -13,7 +13,7 @@ from nfnets import cli
 from nfnets.experiment import command_line, kinds
 from nfnets.experiment import config as config_lib
 from nfnets.studies import options as options_lib
-from nfnets.studies import results, summary
+from nfnets.studies import results, small, summary
 
 NAME = 'recipe'
 _DESCRIPTION = """\
@@ -58,7 +58,7 @@ SWITCHES: dict[str, dict[str, kinds.Value]] = {
   **_PARTS,
   _ALL: {k: x for part in _PARTS.values() for k, x in part.items()},
 }
-_QUICK_EPOCHS = 3.0
+_QUICK_STEPS = 60
 
 
 def main() -> int:
@@ -96,7 +96,7 @@ def _experiment(options: options_lib.Options) -> Mapping[str, kinds.Value]:
   if not options.own.config:
     values['dataset'] = options.dataset
   if options.quick:
-    values |= {'train.epochs': _QUICK_EPOCHS, 'optimizer.warmup_epochs': 1.0}
+    values |= small.length(_QUICK_STEPS)
   return values
 
 

@@ -79,7 +79,7 @@ def test_table_and_figure(tmp_path):
 @pytest.mark.slow
 def test_networks_are_trained_and_fine_tuned(tmp_path):
   command = [sys.executable, '-m', 'nfnets.studies.finetune', '--quick']
-  tiny = ['--config.model.width=0.0625', f'--out={tmp_path}']
+  tiny = ['--config.model.width=0.25', f'--out={tmp_path}']
   run = subprocess.run(
     [*command, *tiny], cwd=ROOT, capture_output=True, text=True
   )

@@ -13,7 +13,7 @@ TINY = {
   **small.images('digits', 16),
   **small.length(12),
   'model.name': 'nf_resnet50',
-  'model.width': 0.0625,
+  'model.width': 0.25,
   'model.skip_gain_init': 0.5,
   'optimizer.clipping': 0.01,
   'train.batch_size': 32,
