@@ -23,9 +23,9 @@ class Variances(NamedTuple):
   """The analytic variances of one block.
 
   Attributes:
-    variance: of the block's output over images and pixels, averaged over the
-      channels.
-    residual_variance: of the residual branch's output, likewise, before
+    variance: variance of the block's output over images and pixels, averaged
+      over the channels.
+    residual_variance: variance of the residual branch's output, before
       stochastic depth, skip gain and alpha.
   """
 

@@ -68,7 +68,7 @@ _QUICK = Grid((64, 512), (0.1,), (0.16, 0.01), (1.0,), 12)
 
 
 def main() -> int:
-  """Reads the command line, then makes the study."""
+  """Reads the command line, then runs the study."""
   options = options_lib.read(_parser())
   runs = plan(options)
   from nfnets.studies import runner

@@ -5,8 +5,7 @@ python -m nfnets.studies.architecture [--dataset=NAME] [--seeds=N] [--quick]
 
 References:
   Brock et al, `High-Performance Large-Scale Image Recognition Without
-  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 4.3 and
-  table 2.
+  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, table 2.
 """
 
 import argparse
@@ -23,8 +22,8 @@ NAME = 'architecture'
 _DESCRIPTION = """\
 Trains normalizer-free networks that lead from an SE-ResNeXt-D to an NFNet in
 four changes, each added to the ones before, with an eighth of the published
-channels, and draws accuracy against the time of a step (section 4.3 and
-table 2 of arXiv 2102.06171). Activation, squeeze-excite and the pooling of
+channels, and draws accuracy against the time of a step (table 2 of arXiv
+2102.06171). Activation, squeeze-excite and the pooling of
 shortcuts are those of NFNets throughout; the stem is for small images.
 
 A run of 4,000 steps of 256 images sees 1,024,000 images: at 500 images/s, half
@@ -50,7 +49,7 @@ CHANGES: dict[str, dict[str, kinds.Value]] = {
 
 
 def main() -> int:
-  """Reads the command line, then makes the study."""
+  """Reads the command line, then runs the study."""
   options = options_lib.read(_parser())
   runs = plan(options)
   from nfnets.studies import runner, trials

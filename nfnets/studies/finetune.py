@@ -5,8 +5,8 @@ python -m nfnets.studies.finetune [--pretrain=NAME] [--dataset=NAME]
 
 References:
   Brock et al, `High-Performance Large-Scale Image Recognition Without
-  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, section 5.2, table 4
-  and appendix A.5.
+  Normalization <https://arxiv.org/abs/2102.06171>`_, 2021, table 4 and
+  appendix A.5.
 """
 
 import argparse
@@ -56,7 +56,7 @@ _QUICK = _Plan(((1, 1, 1, 1),), (32,), (24, 12), (64, 64))
 
 
 def main() -> int:
-  """Reads the command line, then makes the study."""
+  """Reads the command line, then runs the study."""
   parser = _parser()
   options = options_lib.read(parser)
   if not options.own.pretrain and options.dataset != 'digits':

@@ -62,7 +62,7 @@ _QUICK_STEPS = 60
 
 
 def main() -> int:
-  """Reads the command line, then makes the study."""
+  """Reads the command line, then runs the study."""
   options = options_lib.read(_parser())
   runs = plan(options)
   from nfnets.studies import runner, trials

@@ -1,4 +1,4 @@
-"""Makes the runs of a study, one after another, and resumes it."""
+"""Performs the runs of a study, one after another, and resumes it."""
 
 import datetime
 import gc
@@ -59,7 +59,7 @@ def study(
   describe: Describe,
   draw: Draw,
 ) -> int:
-  """Makes the runs that have not ended yet, prints the table, draws the figure.
+  """Performs the runs that have not ended, prints the table, draws the figure.
 
   Kill it at any moment: rerunning it resumes the run that was killed from its
   latest checkpoint, and repeats none that has ended.
@@ -67,7 +67,7 @@ def study(
   Args:
     runs: all runs of the study, in order.
     out: the study's folder.
-    perform: makes a run.
+    perform: performs a run.
     describe: formats the results as tables.
     draw: draws the figure, after each run.
 
@@ -116,7 +116,7 @@ def _make(
   found: Mapping[str, results.Result],
   perform: Perform,
 ) -> results.Result:
-  """Makes a run, or not if the one that it starts from has diverged."""
+  """Performs a run, unless the one that it starts from has diverged."""
   begin = time.monotonic()
   numbers: Mapping[str, float] = {}
   diverged = bool(run.start) and found[run.start].diverged
@@ -146,7 +146,7 @@ def _remove_checkpoints(run: results.Run, out: pathlib.Path) -> None:
 
 
 class _Progress(Protocol):
-  """Shows which run is being made."""
+  """Shows which run is being performed."""
 
   def __enter__(self) -> '_Progress': ...
 

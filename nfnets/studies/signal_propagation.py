@@ -39,7 +39,7 @@ _PANELS = {
 
 
 def main() -> int:
-  """Reads the command line, then makes the study."""
+  """Reads the command line, then runs the study."""
   options = options_lib.read(_parser())
   runs = plan(options)
   from nfnets.studies import runner, signals

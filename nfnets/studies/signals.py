@@ -6,7 +6,7 @@ import pathlib
 import jax
 from jax import numpy as jnp
 
-from nfnets import models
+from nfnets import errors, models
 from nfnets.analysis import noise, signal_propagation
 from nfnets.experiment import build, checks, inputs
 from nfnets.layers import activations
@@ -42,6 +42,11 @@ def measure(
   if model.config.family not in _WITHOUT_SKIP_GAINS:
     model = models.create_model(
       model.config.name, 10, **{'skip_gain_init': 1.0, **_options(run)}
+    )
+  if plain and not model.config.standardize:
+    raise errors.UserError(
+      f'--models {run.labels["model"]}: {config.model.name} has no standardized'
+      f' convolutions: write {config.model.name}'
     )
   size = config.data.image_size or model.config.train_size
   images = _images(run, model, size)

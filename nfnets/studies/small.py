@@ -1,4 +1,4 @@
-"""Settings that the studies share, for images of about 32 pixels."""
+"""Settings of several studies, for images of about 32 pixels."""
 
 from nfnets.experiment import kinds
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nfnets import models
+from nfnets import errors, models
 from nfnets.studies import results, signal_propagation, signals
 from tests.studies import made
 
@@ -84,6 +84,11 @@ def measure(*arguments):
   return signals.measure(
     run._replace(settings={**run.settings, **small}), None, None
   )
+
+
+def test_plain_filters_need_standardized_ones():
+  with pytest.raises(errors.UserError, match='write resnet50'):
+    measure('--models', 'resnet50:plain', '--size=64', '--images=4')
 
 
 @pytest.mark.slow
