@@ -47,7 +47,7 @@ def choose(found: Sequence[results.Result]) -> list[results.Result]:
 
   Returns:
     Those of the settings with the fewest diverged seeds and, among these, the
-    highest mean; [] without results. All methods have this choice.
+    highest mean; [] without results.
   """
 
   def score(group: Sequence[results.Result]) -> tuple[int, float]:
@@ -178,7 +178,7 @@ def _draw_clipped(
     if labels.get('rate', reference) != reference:
       continue
     estimates = [summary.estimate(group, f'clipped/{x}') for x in layers]
-    name = f'{labels["method"]}, {labels["lambda"]:g}'
+    name = f'{labels["method"]}, lambda {labels["lambda"]:g}'
     curves.append(figure.Curve(name, range(len(layers)), estimates))
   figure.draw_curves(axes, curves)
   axes.set_xticks(range(len(layers)), layers, rotation=20, fontsize=7)
