@@ -22,7 +22,12 @@ _LAYOUTS = {
   'onnx': 'an ONNX model of opset 20, any batch size',
 }
 
-_PROGRAMS = ('stablehlo', 'onnx')
+# Option -> the layouts that it applies to.
+_APPLIES = {
+  'uint8': ('stablehlo', 'onnx'),
+  'probabilities': ('stablehlo', 'onnx'),
+  'preprocess': ('onnx',),
+}
 
 
 def main() -> None:
@@ -54,6 +59,7 @@ def main() -> None:
     options.to,
     uint8=options.uint8,
     probabilities=options.probabilities,
+    preprocess=options.preprocess,
   )
   print(f'{destination}: {loaded.model.config.name}, layout {options.to}')
 
@@ -94,20 +100,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_program_options(options: argparse.Namespace) -> None:
-  for name in ('uint8', 'probabilities'):
-    if getattr(options, name) and options.to not in _PROGRAMS:
+  for name, layouts in _APPLIES.items():
+    if getattr(options, name) and options.to not in layouts:
       raise errors.UserError(
-        f'--{name} is for --to={" and --to=".join(_PROGRAMS)}, not'
+        f'--{name} is for --to={" and --to=".join(layouts)}, not'
         f' --to={options.to}; omit it'
       )
 
 
 def _add_program_arguments(parser: argparse.ArgumentParser) -> None:
   program = parser.add_argument_group('options for stablehlo and onnx')
-  program.add_argument(
+  images = program.add_mutually_exclusive_group()
+  images.add_argument(
     '--uint8',
     action='store_true',
     help='input uint8[b, S, S, 3], not normalized float32',
+  )
+  images.add_argument(
+    '--preprocess',
+    action='store_true',
+    help='for onnx: input uint8[b, H, W, 3] of any size, resized, cropped and'
+    ' normalized by the program',
   )
   program.add_argument(
     '--probabilities', action='store_true', help='output probabilities'

@@ -177,7 +177,7 @@ def _replacing(value: str) -> Iterator[pathlib.Path]:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m nfnets.predict',
-    description='Predicts the most likely classes of each image.',
+    description='Predicts the most likely classes of each image, in float32.',
     epilog='Exit status: 0, or 1 on errors and if an image cannot be read.',
   )
   parser.add_argument(

@@ -48,6 +48,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --workdir=runs/digits'
   ' --config.train.epochs=30': ('--config.train.steps=14',),
   'python -m nfnets.experiment --workdir=runs/digits --mode=eval': (),
+  'python -m nfnets.experiment --mode=eval --weights=runs/digits --best': (),
   'python -m nfnets.augment --config=experiments/digits.py --out=grid.png'
   ' --step=0': ('--count=2',),
   'python -m nfnets.experiment --config=experiments/finetune.py'
@@ -79,6 +80,35 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.convert F0_haiku.npz f0_timm --to=timm': (),
   'python -m nfnets.predict --weights=runs/digits --json photo.jpg': (),
 }
+# Commands of docs/pictures.md: export/test_journey.py runs them in their order,
+# with the page's snippets.
+JOURNEY: dict[str, tuple[str, ...]] = {
+  'python -m nfnets.experiment --config=experiments/small_data.py'
+  ' --config.dataset=folder:/pictures --workdir=runs/pictures': (
+    '--config.model.width=0.125',
+    '--config.model.group_size=16',
+    '--config.model.depth=1,1,1,1',
+    '--config.model.activation=gelu_erf',  # timm's
+    '--config.model.drop_rate=0',
+    '--config.model.stochdepth_rate=0',
+    '--config.data.image_size=32',
+    '--config.augment.randaugment_layers=0',
+    '--config.augment.mixup_alpha=0',
+    '--config.augment.cutmix_alpha=0',
+    '--config.train.batch_size=16',
+    '--config.train.steps=60',
+    '--config.train.ema_decay=0.9',
+  ),
+  'python -m nfnets.experiment --workdir=runs/pictures --mode=eval': (),
+  'python -m nfnets.predict --weights=runs/pictures photo.jpg': (),
+  'python -m nfnets.predict --weights=runs/pictures --out=results.csv'
+  ' /pictures': (),
+  'python -m nfnets.convert runs/pictures pictures_timm --to=timm': (),
+  'python -m nfnets.convert runs/pictures pictures.onnx --to=onnx'
+  ' --preprocess --probabilities': (),
+  'python -m nfnets.convert runs/pictures pictures.stablehlo --to=stablehlo'
+  ' --probabilities': (),
+}
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {
   'python -m nfnets.studies.agc --dataset=cifar10 --rates 0.1'
@@ -103,6 +133,21 @@ ONLY_PARSED = {
   'python -m nfnets.benchmark nfnet_f6 --size 64 --batch 1 --no-parts': (
     'compiles for a minute'
   ),
+  'python -m nfnets.benchmark nfnet_f0 eca_nfnet_l0 --batch 1 4 --vs=onnx': (
+    'needs onnx and a runtime, which are optional'
+  ),
+  'python -m nfnets.benchmark nfnet_f0 --batch 256 --dtype bfloat16 --rounds 3'
+  ' --vs=timm': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f0 --batch 32 --dtype bfloat16 --rounds 3'
+  ' --vs=timm --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nf_resnet50 --size 224 --batch 256'
+  ' --dtype bfloat16 --rounds 3 --vs=timm --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f1 --size 224 --batch 128'
+  ' --dtype bfloat16 --rounds 3 --no-parts': 'needs a GPU',
+  'python -m nfnets.benchmark nfnet_f3 --size 320 --batch 64 --dtype bfloat16'
+  ' --rounds 3 --no-parts': 'needs a GPU',
+  'python -m nfnets.experiment --config=experiments/digits.py'
+  ' --workdir=/tmp/digits_gpu': 'needs a GPU',
 }
 # Commands of other programs -> the reason why they do not run here.
 NOT_RUN = {
@@ -112,6 +157,9 @@ NOT_RUN = {
   'NFNETS_COMPILATION_CACHE=0 python -m nfnets.experiment'
   ' --config=experiments/nfnet_f0.py --mode=compile --topology=h100'
   ' --config.train.batch_size=1120': 'needs jax[cuda12]',
+  'export XLA_PYTHON_CLIENT_MEM_FRACTION=.5': 'sets a variable',
+  'JAX_PLATFORMS=cuda JAX_DEFAULT_MATMUL_PRECISION=highest pytest -m'
+  " '' -k published_network tests/models/test_nfnet.py": 'needs a GPU',
   'NFNETS_VENV=/tmp/newer ./run.sh test': 'runs this suite',
   './run.sh test -m slow -n 0': 'runs the slow tests',
   'pytest -m slow tests/faults': 'runs slow tests',

@@ -3,8 +3,14 @@
 import json
 import pathlib
 import re
+import sys
+import types
 
+import pytest
 from jax import stages
+
+# Flags for programs that run once: a third less time for compiling and running.
+QUICK_COMPILATION = '--xla_backend_optimization_level=0'
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
@@ -20,6 +26,15 @@ RTOL_FRAMEWORK = 1e-4
 def golden() -> dict:
   """Returns the reference outputs (see golden/README.md)."""
   return json.loads((GOLDEN / 'golden.json').read_text())
+
+
+def timm() -> types.ModuleType:
+  """Returns timm, or skips the test if it or PyTorch is missing."""
+  pytest.importorskip('torch')
+  # Without it a CPU-only torchvision does not import.
+  name = 'torchvision._meta_registrations'
+  sys.modules.setdefault(name, types.ModuleType(name))
+  return pytest.importorskip('timm')
 
 
 def distinct_kernels(lowered: stages.Lowered) -> set[str]:

@@ -70,6 +70,8 @@ def test_program(monkeypatch, source, tmp_path):
   _run(monkeypatch, source, target, '--to=stablehlo')
   described = json.loads((tmp_path / 'target.json').read_text())
   assert described['class_names'] == list('abcdefghij')
+  assert described['input'] == 'float32, normalized'
+  assert (described['output'], described['size']) == ('logits', 32)
   program = export.deserialize(bytearray(target.read_bytes()))
   assert program.platforms == ('cpu', 'cuda', 'tpu')
   loaded = weights.load_model(source)
@@ -228,5 +230,7 @@ def test_user_errors(monkeypatch, source, tmp_path):
     assert not target.exists()
   with pytest.raises(errors.UserError, match='--uint8 is for --to=stablehlo'):
     _run(monkeypatch, source, target, '--to=nfnets', '--uint8')
+  with pytest.raises(errors.UserError, match='--preprocess is for --to=onnx,'):
+    _run(monkeypatch, source, target, '--to=stablehlo', '--preprocess')
   with pytest.raises(SystemExit):
     _run(monkeypatch, source, target, '--to=npz')

@@ -44,10 +44,10 @@ AREAS['inference'] = AREAS['weights'] | {
   'training',
   'runtime',
 }
-AREAS['export'] = AREAS['weights'] | {'augment', 'weights'}
+AREAS['export'] = AREAS['weights'] | {'augment', 'data', 'runtime', 'weights'}
 _LIBRARY = {'runtime', 'cli', *AREAS['training'], 'training', 'data'}
-AREAS['experiment'] = _LIBRARY | {'weights', 'analysis'}
-AREAS['benchmark'] = _LIBRARY | {'analysis'}
+AREAS['experiment'] = _LIBRARY | {'weights', 'analysis', 'inference'}
+AREAS['benchmark'] = _LIBRARY | {'analysis', 'weights', 'export'}
 AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY | {'export'}
 AREAS['studies'] = _LIBRARY | {
@@ -81,7 +81,10 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 FLAGS = {'absl', 'argparse'}
 ARRAYS = {'chex', 'haiku', 'jax', 'optax'}
-PEERS = {'PIL', 'tensorflow', 'timm', 'torch', 'torchvision'}
+PEERS = {
+  *('PIL', 'onnxruntime', 'openvino'),
+  *('tensorflow', 'timm', 'torch', 'torchvision'),
+}
 # Grain reads absl's flags, so its user has to mark them as parsed.
 FLAGS_OF_GRAIN = 'data/batches.py'
 

@@ -10,6 +10,7 @@ COVERED_BY = {
   'augment/__main__.py': (
     'test_imports.py::test_help_is_printed_before_jax_is_loaded'
   ),
+  'export/description.py': 'test_convert.py::test_program',
   'export/onnx_layers.py': 'export/test_onnx_graph.py::test_logits',
   'export/onnx_nodes.py': 'export/test_onnx_graph.py::test_activations',
   'export/stablehlo.py': 'test_convert.py::test_program',
@@ -28,6 +29,7 @@ OTHERS = {
   'experiment/test_controls.py': 'runs with growing images, early stopping',
   'experiment/test_finetuning.py': 'fine-tuning runs, resumed',
   'experiment/test_processes.py': 'runs of several processes',
+  'export/test_journey.py': 'docs/pictures.md from start to end',
   'fuzz/test_fuzz.py': 'python -m tests.fuzz',
   'models/test_gradient_costs.py': 'what gradients keep and how they sum',
   'models/test_timm_parity.py': "networks against timm's",
@@ -40,6 +42,7 @@ OTHERS = {
   'test_launch.py': 'launch/ and the Dockerfile',
   'test_layout.py': 'the names of test files',
   'test_paths.py': 'every path that a user gives',
+  'test_quickstart.py': 'docs/quickstart.ipynb',
   'test_run_sh.py': 'run.sh',
   'test_style.py': 'style of the source and the prose',
   'training/test_class_weights.py': 'training on a weighted loss',

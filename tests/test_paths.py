@@ -188,7 +188,7 @@ def test_an_experiment_expands_its_paths(tmp_path, monkeypatch, given):
   arguments += ['--mode=eval', f'--weights={given}/file']
   monkeypatch.setattr(sys, 'argv', ['program', *arguments])
   entry.main()
-  assert seen == [(folder / 'run', [str(folder / 'file')])]
+  assert seen == [(folder / 'run', [str(folder / 'file')], False)]
 
 
 @pytest.mark.parametrize('given', HOMES)

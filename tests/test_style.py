@@ -24,6 +24,7 @@ PROSE = [
   ROOT / 'CHANGELOG.md',
   ROOT / 'run.sh',
   *sorted((ROOT / 'docs').rglob('*.md')),
+  *sorted((ROOT / 'docs').rglob('*.ipynb')),
   *sorted((ROOT / 'tests').rglob('*.md')),
   *PACKAGE,
   *EXPERIMENTS,

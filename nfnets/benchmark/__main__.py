@@ -51,8 +51,28 @@ def _model_parser() -> argparse.ArgumentParser:
     help='images per batch, one or more values (default: 4)',
   )
   _add_measurement_options(parser)
+  _add_comparison(parser)
   _add_json_option(parser)
   return parser
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--vs',
+    choices=('timm', 'onnx'),
+    help='peer to compare with, measured in turn: timm on PyTorch, with and'
+    ' without its gradient clipping; or the forward pass, exported to ONNX, in'
+    ' ONNX Runtime and OpenVINO on a CPU, which measures nothing else',
+  )
+  parser.add_argument(
+    '--in-flight',
+    type=_positive,
+    metavar='N',
+    help='also measure the time per run of N runs that are dispatched without'
+    ' waiting in between, from which the rates are computed (default: 20 on'
+    ' accelerators; 1, which measures nothing more, on CPUs, where a program'
+    ' runs in the calling thread)',
+  )
 
 
 def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +89,6 @@ def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
     default=7,
     metavar='N',
     help='number of timed runs of each program (default: %(default)s)',
-  )
-  parser.add_argument(
-    '--vs', choices=('timm',), help='peer to compare with, measured in turn'
   )
   parser.add_argument(
     '--lowering',
@@ -168,7 +185,7 @@ def _run_models(options: argparse.Namespace) -> int:
   trace = _trace_folder(options.trace)
   # Imported here so that --help and usage errors do not wait for JAX.
   from nfnets import models
-  from nfnets.benchmark import programs, report
+  from nfnets.benchmark import programs, report, text
   from nfnets.layers import convolution
   from nfnets.runtime import compilation, platforms
 
@@ -195,18 +212,26 @@ def _run_models(options: argparse.Namespace) -> int:
       record = report.measure(
         workload,
         rounds=options.rounds,
-        peer=options.vs == 'timm',
-        parts=not options.no_parts,
+        in_flight=options.in_flight or _in_flight(),
+        peer=options.vs,
+        parts=not (options.no_parts or options.vs == 'onnx'),
         trace=trace,
         **overrides,
       )
       if options.json:
         settings = {'lowering': options.lowering, **overrides}
-        text = [json.dumps({**record, **settings})]
+        lines = [json.dumps({**record, **settings})]
       else:
-        text = report.lines(record)
-      print(*text, sep='\n', flush=True)
+        lines = text.lines(record)
+      print(*lines, sep='\n', flush=True)
   return 0
+
+
+def _in_flight() -> int:
+  """Returns the default of --in-flight."""
+  import jax
+
+  return 1 if jax.default_backend() == 'cpu' else 20
 
 
 def _trace_folder(given: str | None) -> pathlib.Path | None:

@@ -10,11 +10,12 @@ import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 
+from nfnets.analysis import hlo
 from nfnets.benchmark import timing
 
 # An operation belongs to the first part whose pattern its scopes match.
@@ -29,23 +30,39 @@ _PARTS = (
   ('classifier', r'/linear/'),
 )
 OTHER = 'elementwise and the rest'
+UNKNOWN = 'kernels of unknown operations'
 HOST = 'host (no operation runs)'
 
 # Runs that the times are averaged over.
-_STEPS = 3
+_RUNS = 3
 
-_INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = ')
-_COMPUTATION = re.compile(r'^%?([\w.\-]+) \(.*\{\s*$')
 _SCOPES = re.compile(r'op_name="([^"]*)"')
-_CALLS = re.compile(r'calls=%?([\w.\-]+)')
+_CALLS = re.compile(r'\bcalls=%?([\w.\-]+)')
+# An event's name is a kernel, an operation, or an operation's whole line.
+_NAME = re.compile(r'%?([\w.\-]+)')
+
+
+class Profile(NamedTuple):
+  """Where the time of a program goes; seconds per run.
+
+  Attributes:
+    parts: the time of each part, largest first. Operations that run in parallel
+      each count in full.
+    busy: the time in which at least one operation runs, on the average device.
+    total: the time of a run.
+  """
+
+  parts: dict[str, float]
+  busy: float
+  total: float
 
 
 class _Event(NamedTuple):
   """An operation that ran; times in nanoseconds."""
 
-  part: str
   start: float
-  duration: float
+  end: float
+  part: str
 
 
 def part_of(scopes: str) -> str:
@@ -79,75 +96,155 @@ def scopes_by_operation(text: str) -> dict[str, str]:
   Returns:
     {operation: scopes}, '' for operations without scopes.
   """
-  inside: dict[str, list[str]] = collections.defaultdict(list)
-  scopes, calls = {}, {}
-  computation = ''
-  for line in text.splitlines():
-    if header := _COMPUTATION.match(line.removeprefix('ENTRY ')):
-      computation = header.group(1)
-    elif instruction := _INSTRUCTION.match(line):
-      name = instruction.group(1)
-      named = _SCOPES.search(line)
-      scopes[name] = named.group(1) if named else ''
-      inside[computation].append(scopes[name])
-      if called := _CALLS.search(line):
-        calls[name] = called.group(1)
-  for name, body in calls.items():
-    if part_of(scopes[name]) == OTHER:
-      known = [s for s in inside[body] if part_of(s) != OTHER]
-      scopes[name] = known[0] if known else scopes[name]
+  module = hlo.parse(text)
+  scopes = {}
+  for item in module.instructions():
+    named = _SCOPES.search(item.rest)
+    scopes[item.name] = named[1] if named else ''
+  for item in module.instructions():
+    called = _CALLS.search(item.rest)
+    if called and part_of(scopes[item.name]) == OTHER:
+      inside = (scopes[x.name] for x in module.computations.get(called[1], ()))
+      known = [s for s in inside if part_of(s) != OTHER]
+      scopes[item.name] = known[0] if known else scopes[item.name]
   return scopes
 
 
-def seconds_by_part(
+def measure(
   run: timing.Run, text: str, *, directory: pathlib.Path | None = None
-) -> dict[str, float]:
-  """Profiles a program and returns the seconds per run of each part.
-
-  Operations that run in parallel each count in full, so the sum may exceed the
-  time of a run. `HOST` is the time in which no operation runs: the device waits
-  for Python or for the profiler itself.
+) -> Profile:
+  """Profiles a program, with several runs in flight as in training.
 
   Args:
-    run: runs the program once.
+    run: runs the program.
     text: the program's optimized HLO.
     directory: where to keep the trace, for TensorBoard or Perfetto; None
       deletes it.
-
-  Returns:
-    {part: seconds}, largest first.
   """
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(directory or temporary)
     before = set(folder.rglob('*.xplane.pb'))
     with jax.profiler.trace(str(folder)):
-      wall = sum(run() for _ in range(_STEPS))
+      wall = run(_RUNS)
     (trace,) = set(folder.rglob('*.xplane.pb')) - before
     data = jax.profiler.ProfileData.from_file(str(trace))
+  return summarize(data, text, wall, _RUNS)
+
+
+def summarize(
+  data: jax.profiler.ProfileData, text: str, wall: float, runs: int
+) -> Profile:
+  """Computes the time of each part from a trace.
+
+  `HOST` is the time in which no operation runs on the average device: it waits
+  for Python, or for the profiler itself.
+
+  Args:
+    data: the trace.
+    text: the program's optimized HLO.
+    wall: the seconds that the runs took.
+    runs: the number of runs.
+  """
   with warnings.catch_warnings():
     # The first event's type has no module in jaxlib 0.12: a deprecation that
     # aborts the interpreter if warnings are errors.
     warnings.simplefilter('ignore', DeprecationWarning)
-    events = list(_events(data, scopes_by_operation(text)))
-  seconds: dict[str, float] = collections.defaultdict(float)
-  for event in events:
-    seconds[event.part] += event.duration * 1e-9 / _STEPS
-  busy = union_length((e.start, e.start + e.duration) for e in events)
-  seconds[HOST] = max(0.0, wall - 1e-9 * busy) / _STEPS
-  return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    devices = _devices(data, _Names(scopes_by_operation(text)))
+  nanoseconds: dict[str, float] = collections.defaultdict(float)
+  busy = 0.0
+  for lines in devices:
+    for line in lines:
+      for part, duration in _own_times(line):
+        nanoseconds[part] += duration
+    busy += union_length((x.start, x.end) for line in lines for x in line)
+  scale = 1e-9 / runs / max(1, len(devices))
+  seconds = {part: scale * value for part, value in nanoseconds.items()}
+  total = wall / runs
+  seconds[HOST] = max(0.0, total - scale * busy)
+  parts = dict(sorted(seconds.items(), key=lambda item: -item[1]))
+  return Profile(parts, scale * busy, total)
+
+
+class _Names:
+  """Finds the part of an event by its operation."""
+
+  def __init__(self, scopes: dict[str, str]) -> None:
+    """Takes the scopes of the program's operations."""
+    self._parts = {name: part_of(value) for name, value in scopes.items()}
+    # Kernels have the names of their operations with '_' for '.' and '-'.
+    self._kernels = {
+      re.sub(r'\W', '_', name): part for name, part in self._parts.items()
+    }
+
+  def by_statistic(self, event: jax.profiler.ProfileEvent) -> str | None:
+    """Returns the part of the event's operation, if it is of the program."""
+    return self._parts.get(dict(event.stats).get('hlo_op', ''))
+
+  def find(self, event: jax.profiler.ProfileEvent) -> str:
+    """Returns the part of a device's event.
+
+    Kernels in command buffers do not record their operation.
+    """
+    if part := self.by_statistic(event):
+      return part
+    named = _NAME.match(event.name)
+    name = named[1] if named else ''
+    return self._parts.get(name) or self._kernels.get(name) or UNKNOWN
+
+
+def _devices(
+  data: jax.profiler.ProfileData, names: _Names
+) -> list[list[list[_Event]]]:
+  """Returns the events of each device, line by line.
+
+  On a GPU the lines are streams; all their events count, copies too. A CPU's
+  operations run in the host's threads, among events of other kinds.
+  """
+  devices, threads = [], []
+  for plane in data.planes:
+    if not plane.name.startswith('/device:'):
+      threads += [_events(x.events, names.by_statistic) for x in plane.lines]
+      continue
+    lines = list(plane.lines)
+    streams = [x for x in lines if x.name.startswith('Stream')]
+    # Other lines of a TPU sum up these events by step and module.
+    operations = [x for x in lines if x.name == 'XLA Ops']
+    found = [_events(x.events, names.find) for x in streams or operations]
+    if any(found):
+      devices.append(found)
+  return devices or [threads]
 
 
 def _events(
-  data: jax.profiler.ProfileData, scopes: dict[str, str]
-) -> Iterator[_Event]:
-  """Yields the trace's events that are operations of the program."""
-  for plane in data.planes:
-    for line in plane.lines:
-      for event in line.events:
-        operation = dict(event.stats).get('hlo_op')
-        if operation in scopes:
-          part = part_of(scopes[operation])
-          yield _Event(part, event.start_ns, event.duration_ns)
+  events: Iterable[jax.profiler.ProfileEvent],
+  part_of_event: Callable[[jax.profiler.ProfileEvent], str | None],
+) -> list[_Event]:
+  return [
+    _Event(event.start_ns, event.start_ns + event.duration_ns, part)
+    for event in events
+    if event.duration_ns and (part := part_of_event(event))
+  ]
+
+
+def _own_times(line: Sequence[_Event]) -> Iterator[tuple[str, float]]:
+  """Yields pieces of a line's time with the part that they belong to.
+
+  Where events overlap, as those of a loop and of its body do, the time belongs
+  to the one that started last.
+  """
+  order = sorted(line, key=lambda x: (x.start, -x.end))
+  starts = [(x.start, True, i) for i, x in enumerate(order)]
+  ends = [(x.end, False, i) for i, x in enumerate(order)]
+  running: dict[int, None] = {}
+  before = 0.0
+  for now, begins, i in sorted(starts + ends):
+    if running:
+      yield order[next(reversed(running))].part, now - before
+    before = now
+    if begins:
+      running[i] = None
+    else:
+      del running[i]
 
 
 def union_length(intervals: Iterable[tuple[float, float]]) -> float:

@@ -43,7 +43,7 @@ class Program(NamedTuple):
   """A compiled program and its costs.
 
   Attributes:
-    run: runs the program once and returns the seconds.
+    run: runs the program, see `timing.Run`.
     flop: floating-point operations of its convolutions and matrix products.
     trace_seconds: time from Python to StableHLO.
     compile_seconds: time from StableHLO to machine code.
@@ -87,11 +87,13 @@ def _compile(function: jax.stages.Wrapped, *args: object) -> _Compiled:
 
 
 def _timed(call: Callable[..., object], *args: object) -> timing.Run:
-  """Returns a function that times one call."""
+  """Returns a function that times calls."""
 
-  def run() -> float:
+  def run(count: int) -> float:
     start = time.perf_counter()
-    jax.block_until_ready(call(*args))
+    for _ in range(count):
+      result = call(*args)
+    jax.block_until_ready(result)
     return time.perf_counter() - start
 
   return run
@@ -109,7 +111,7 @@ def forward(workload: Workload, **overrides: Any) -> Program:
   """
   model = models.create_model(workload.model, **overrides)
   dtype = jnp.dtype(workload.dtype)
-  params, state = _random_params(model, workload.size)
+  params, state = random_params(model, workload.size)
   flop = 2.0 * workload.batch * macs.model_macs(model, workload.size)
   model, params = models.for_inference(model, params)
   params, state = jax.device_put(
@@ -157,7 +159,7 @@ def train_step(
     schedule=lambda _: _LEARNING_RATE,
     ema_decay=0.99999 if published else None,
   )
-  params, net_state = jax.device_put(_random_params(model, workload.size))
+  params, net_state = jax.device_put(random_params(model, workload.size))
   state = devices.replicate(
     state_lib.from_params(params, net_state, optimizer, ema=published)
   )
@@ -174,23 +176,29 @@ def _timed_steps(
   state: state_lib.TrainState,
   batch: Mapping[str, object],
 ) -> timing.Run:
-  """Returns a function that times one step and keeps the new state."""
+  """Returns a function that times steps and keeps the new state."""
 
-  def run() -> float:
+  def run(count: int) -> float:
     nonlocal state
     start = time.perf_counter()
-    # The step donates its old state.
-    state, scalars = call(state, batch)
+    for _ in range(count):
+      # The step donates its old state.
+      state, scalars = call(state, batch)
     jax.block_until_ready((state, scalars))
     return time.perf_counter() - start
 
   return run
 
 
-def _random_params(
+def random_params(
   model: models.Model, size: int
 ) -> tuple[registry.Params, registry.State]:
-  """Draws parameters and state with NumPy, which compiles nothing."""
+  """Draws parameters and state with NumPy, which compiles nothing.
+
+  Args:
+    model: the network.
+    size: height and width of the images, pixels.
+  """
   images = jax.ShapeDtypeStruct((1, size, size, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   rng = np.random.default_rng(0)
@@ -233,7 +241,7 @@ def _raw_batch(
 def matmul_peak(dtype: str) -> Program:
   """Compiles a product of two square matrices of 2048 rows.
 
-  Its rate serves as the device's peak.
+  Its rate serves as the peak of a device for which none is published.
 
   Args:
     dtype: dtype of the factors and of the product.

@@ -1,13 +1,27 @@
-"""Measures workloads and formats the results, as records and as text."""
+"""Measures workloads and returns the results as records."""
 
 import contextlib
+import math
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, NotRequired, TypedDict
 
 import jax
 
-from nfnets.benchmark import profile, programs, timing, timm_peer
+from nfnets.analysis import estimates
+from nfnets.benchmark import (
+  child,
+  onnx_peer,
+  profile,
+  programs,
+  timing,
+  timm_peer,
+)
+
+Kind = Literal['forward', 'train_step']
+Peer = Literal['timm', 'onnx']
+PEERS = {'timm': timm_peer.started, 'onnx': onnx_peer.started}
+"""Peer -> starts its contestants, named 'KIND VARIANT'."""
 
 # The best of these runs of the matrix product is the device's peak.
 _PEAK_ROUNDS = 10
@@ -16,17 +30,26 @@ _WARM_UP = 3
 
 
 class TimingRecord(TypedDict):
-  """The fields of `timing.Timing`."""
+  """The fields of `timing.Timing`, seconds of a run that is waited for."""
 
   median: float
   low: float
   high: float
   best: float
   runs: int
+  in_flight: NotRequired[
+    float
+  ]  # median seconds per run, with several in flight
+
+
+class PeerRecord(TimingRecord):
+  """Times of a peer's program."""
+
+  memory_bytes: int | None
 
 
 class ProgramRecord(TimingRecord):
-  """Times and rates of one of our programs."""
+  """Times and rates of one of our programs, with runs in flight if measured."""
 
   images_per_second: float
   tflops: float  # 10^12 floating-point operations per second
@@ -34,6 +57,13 @@ class ProgramRecord(TimingRecord):
   trace_seconds: float
   compile_seconds: float
   memory_bytes: int | None
+
+
+class Profiled(TypedDict):
+  """Seconds per step, see `profile.Profile`."""
+
+  busy: float
+  total: float
 
 
 class Record(TypedDict):
@@ -46,19 +76,24 @@ class Record(TypedDict):
   platform: str
   device: str
   jax: str
+  in_flight: int  # number of runs in flight
   peak_tflops: float
-  forward: ProgramRecord
-  train_step: ProgramRecord
-  timm: NotRequired[dict[str, TimingRecord]]
-  ratio: NotRequired[dict[str, float]]  # our time / timm's in its better layout
+  peak_source: str  # 'published' or 'matrix product'
+  forward: NotRequired[ProgramRecord]
+  train_step: NotRequired[ProgramRecord]  # the ONNX peers only predict
+  timm: NotRequired[dict[str, PeerRecord]]
+  onnx: NotRequired[dict[str, PeerRecord]]
+  ratio: NotRequired[dict[str, float]]  # our time / the peer's best variant's
   parts: NotRequired[dict[str, float]]  # seconds per step
+  profiled: NotRequired[Profiled]
 
 
 def measure(
   workload: programs.Workload,
   *,
   rounds: int,
-  peer: bool = False,
+  in_flight: int = 1,
+  peer: Peer | None = None,
   parts: bool = True,
   trace: pathlib.Path | None = None,
   **overrides: Any,
@@ -68,27 +103,24 @@ def measure(
   Args:
     workload: the workload.
     rounds: number of rounds, in each of which all programs take turns.
-    peer: whether timm's counterpart takes turns with our programs.
+    in_flight: number of runs in flight for throughput; with 1 it is not
+      measured.
+    peer: a key of `PEERS`, whose programs take turns with ours; None: none.
     parts: whether to profile the train step of the published recipe.
     trace: folder in which to keep the profiler's traces.
     **overrides: options of `models.create_model`.
 
   Returns:
-    The record, with 'timm' and 'ratio' if there is a peer.
+    The record, with the peer's name and 'ratio' if there is a peer.
   """
-  peak = _peak(workload.dtype)
-  own = {
-    'forward': programs.forward(workload, **overrides),
-    'train_step': programs.train_step(workload, **overrides),
-  }
-  with _peer(workload, peer) as others:
-    contestants = {name: program.run for name, program in own.items()}
-    timings = timing.in_turn(contestants | others, rounds)
-  rows = {
-    name: _program_record(program, timings[name], workload, peak)
-    for name, program in own.items()
-  }
   device = jax.local_devices()[0]
+  # The peer first: if it is missing, nothing has to be compiled to find out.
+  with _peer(workload, peer, device.platform) as others:
+    peak, source = _peak(workload.dtype, device.device_kind, in_flight)
+    own = _programs(workload, peer, overrides)
+    contestants: dict[str, timing.Run] = {**others}
+    contestants |= {name: program.run for name, program in own.items()}
+    rows = _timing_records(contestants, rounds, in_flight)
   record = Record(
     model=workload.model,
     size=workload.size,
@@ -97,71 +129,117 @@ def measure(
     platform=device.platform,
     device=device.device_kind,
     jax=jax.__version__,
+    in_flight=in_flight,
     peak_tflops=peak / 1e12,
-    forward=rows['forward'],
-    train_step=rows['train_step'],
+    peak_source=source,
   )
+  for name, program in own.items():
+    record[name] = _program_record(program, rows[name], workload, peak)
   if peer:
-    record['timm'] = {
-      name.removeprefix('timm '): _timing_record(timings[name])
-      for name in others
-    }
-    record['ratio'] = {name: _ratio(name, timings) for name in own}
+    record[peer] = _peer_records(others, rows)
+    record['ratio'] = ratios(rows, own.keys())
   if parts:
-    record['parts'] = _parts(workload, trace, overrides)
+    found = _profile(workload, trace, overrides)
+    record['parts'] = found.parts
+    record['profiled'] = Profiled(busy=found.busy, total=found.total)
   return record
 
 
-def _peak(dtype: str) -> float:
-  """Returns the rate of the fastest matrix product, operations per second."""
+def _programs(
+  workload: programs.Workload, peer: Peer | None, overrides: Mapping[str, Any]
+) -> dict[Kind, programs.Program]:
+  """Compiles our programs that have a counterpart among the peer's."""
+  own: dict[Kind, programs.Program]
+  own = {'forward': programs.forward(workload, **overrides)}
+  if peer != 'onnx':
+    own['train_step'] = programs.train_step(workload, **overrides)
+  return own
+
+
+def _peak(dtype: str, device: str, in_flight: int) -> tuple[float, str]:
+  """Returns a device's peak in operations per second, and where it is from."""
+  if published := estimates.PEAKS.get(device):
+    rate = published.bfloat16 if dtype == 'bfloat16' else published.float32
+    return rate, 'published'
   program = programs.matmul_peak(dtype)
-  best = timing.in_turn({'peak': program.run}, _PEAK_ROUNDS)['peak'].best
-  return program.flop / best
+  taken = timing.in_turn({'peak': program.run}, _PEAK_ROUNDS, in_flight)
+  return program.flop / taken['peak'].best, 'matrix product'
 
 
 @contextlib.contextmanager
 def _peer(
-  workload: programs.Workload, wanted: bool
-) -> Iterator[dict[str, timing.Run]]:
-  if not wanted:
+  workload: programs.Workload, peer: Peer | None, platform: str
+) -> Iterator[dict[str, child.Contestant]]:
+  if peer is None:
     yield {}
     return
-  with timm_peer.started(*workload) as contestants:
+  with PEERS[peer](workload, platform) as contestants:
     yield contestants
 
 
-def _parts(
+def _profile(
   workload: programs.Workload,
   trace: pathlib.Path | None,
   overrides: Mapping[str, Any],
-) -> dict[str, float]:
-  """Returns the seconds of each part of the published recipe's step."""
+) -> profile.Profile:
+  """Profiles the step of the published recipe."""
   step = programs.train_step(workload, 'published', **overrides)
-  for _ in range(_WARM_UP):
-    step.run()
-  return profile.seconds_by_part(step.run, step.text, directory=trace)
+  step.run(_WARM_UP)
+  return profile.measure(step.run, step.text, directory=trace)
 
 
-def _timing_record(taken: timing.Timing) -> TimingRecord:
-  return TimingRecord(
+def _timing_records(
+  contestants: Mapping[str, timing.Run], rounds: int, in_flight: int
+) -> dict[str, TimingRecord]:
+  """Measures all contestants in turn, also with runs in flight if wanted."""
+  taken = timing.in_turn(contestants, rounds)
+  flights: dict[str, timing.Timing] = {}
+  if in_flight > 1:
+    flights = timing.in_turn(contestants, rounds, in_flight)
+  return {
+    name: _timing_record(taken[name], flights.get(name)) for name in contestants
+  }
+
+
+def _timing_record(
+  taken: timing.Timing, flight: timing.Timing | None
+) -> TimingRecord:
+  record = TimingRecord(
     median=taken.median,
     low=taken.low,
     high=taken.high,
     best=taken.best,
     runs=taken.runs,
   )
+  if flight:
+    record['in_flight'] = flight.median
+  return record
+
+
+def _seconds(row: TimingRecord) -> float:
+  """Returns the seconds per run that count for rates and ratios."""
+  return row.get('in_flight', row['median'])
+
+
+def _peer_records(
+  others: Mapping[str, child.Contestant], rows: Mapping[str, TimingRecord]
+) -> dict[str, PeerRecord]:
+  return {
+    name: PeerRecord(**rows[name], memory_bytes=other.memory or None)
+    for name, other in others.items()
+  }
 
 
 def _program_record(
   program: programs.Program,
-  taken: timing.Timing,
+  taken: TimingRecord,
   workload: programs.Workload,
   peak: float,
 ) -> ProgramRecord:
-  rate = program.flop / taken.median
+  rate = program.flop / _seconds(taken)
   return ProgramRecord(
-    **_timing_record(taken),
-    images_per_second=workload.batch / taken.median,
+    **taken,
+    images_per_second=workload.batch / _seconds(taken),
     tflops=rate / 1e12,
     share_of_peak=rate / peak,
     trace_seconds=program.trace_seconds,
@@ -170,52 +248,25 @@ def _program_record(
   )
 
 
-def _ratio(name: str, timings: dict[str, timing.Timing]) -> float:
-  """Returns our median divided by timm's in its better layout."""
-  peers = (timings[f'timm {name} {layout}'] for layout in timm_peer.LAYOUTS)
-  return timings[name].median / min(peer.median for peer in peers)
-
-
-def lines(record: Record) -> list[str]:
-  """Formats a record as lines of text.
+def ratios(
+  rows: Mapping[str, TimingRecord], own: Collection[str]
+) -> dict[str, float]:
+  """Divides our times by those of the best variant of the peer.
 
   Args:
-    record: a record from `measure`.
+    rows: the times of all contestants; the peer's are named 'KIND VARIANT'.
+    own: the names of ours.
+
+  Returns:
+    {the peer's kind: ratio}. A kind such as 'train_step without AGC' is
+    compared with our program of its first word.
   """
-  text = [
-    f'{record["model"]}  {record["size"]} px, batch {record["batch"]},'
-    f' {record["dtype"]}, {record["device"]}, jax {record["jax"]},'
-    f' matrix product at {record["peak_tflops"]:.3f} TFLOP/s',
-    _program_line('forward', record['forward']),
-    _program_line('train_step', record['train_step']),
-  ]
-  for name, taken in record.get('timm', {}).items():
-    text.append(f'  timm {name:24} {_times(taken)}')
-  for name, ratio in record.get('ratio', {}).items():
-    text.append(f"  {name}: {ratio:.2f} of timm's time in its better layout")
-  parts = record.get('parts', {})
-  total = sum(parts.values())
-  if parts:
-    text.append("  the published recipe's step, profiled:")
-  for name, seconds in parts.items():
-    percent = 100 * seconds / total
-    text.append(f'    {name:28} {1e3 * seconds:9.1f} ms {percent:5.1f}%')
-  return text
-
-
-def _times(taken: TimingRecord) -> str:
-  low, high = 1e3 * taken['low'], 1e3 * taken['high']
-  return f'{1e3 * taken["median"]:9.1f} ms ({low:.1f} to {high:.1f})'
-
-
-def _program_line(name: str, row: ProgramRecord) -> str:
-  memory = ''
-  if row['memory_bytes'] is not None:
-    memory = f', {row["memory_bytes"] / 2**20:.0f} MiB'
-  return (
-    f'  {name:29} {_times(row)}'
-    f' {row["images_per_second"]:8.2f} images/s'
-    f' {row["tflops"]:.3f} TFLOP/s ({100 * row["share_of_peak"]:.0f}%),'
-    f' traced in {row["trace_seconds"]:.1f} s,'
-    f' compiled in {row["compile_seconds"]:.1f} s{memory}'
-  )
+  best: dict[str, float] = {}
+  for name, row in rows.items():
+    if name not in own:
+      kind = name.rpartition(' ')[0]
+      best[kind] = min(best.get(kind, math.inf), _seconds(row))
+  return {
+    kind: _seconds(rows[kind.partition(' ')[0]]) / seconds
+    for kind, seconds in best.items()
+  }

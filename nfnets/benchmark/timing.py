@@ -4,8 +4,12 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-Run = Callable[[], float]
-"""Runs a program once and returns the seconds it took."""
+Run = Callable[[int], float]
+"""Runs a program a number of times, and returns the seconds of all runs.
+
+It waits for the device after the last run only, so that the runs before it are
+in flight together, as in training.
+"""
 
 
 class Timing(NamedTuple):
@@ -48,25 +52,28 @@ def summarize(seconds: list[float]) -> Timing:
   )
 
 
-def in_turn(programs: Mapping[str, Run], rounds: int) -> dict[str, Timing]:
-  """Runs each program twice per round and keeps the second time.
+def in_turn(
+  programs: Mapping[str, Run], rounds: int, in_flight: int = 1
+) -> dict[str, Timing]:
+  """Measures each program twice per round and keeps the second time.
 
   Alternating exposes all programs to the same load from the rest of the
-  machine. The first of the two runs warms up caches, so that the second is
-  timed as one of many in a row, as in training.
+  machine. The first of the two measurements warms up caches, so that the second
+  is timed as one of many in a row, as in training.
 
   Args:
     programs: the programs by name.
     rounds: number of rounds that count; a warm-up round precedes them.
+    in_flight: number of runs per measurement, see `Run`.
 
   Returns:
-    The statistics of each program.
+    The statistics of the seconds per run of each program.
   """
   seconds: dict[str, list[float]] = {name: [] for name in programs}
   for turn in range(rounds + 1):
     for name, run in programs.items():
-      run()
-      taken = run()
+      run(in_flight)
+      taken = run(in_flight)
       if turn > 0:
-        seconds[name].append(taken)
+        seconds[name].append(taken / in_flight)
   return {name: summarize(values) for name, values in seconds.items()}

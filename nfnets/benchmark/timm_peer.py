@@ -1,24 +1,22 @@
-"""Runs a model's counterpart in timm, on PyTorch, in a process of its own.
-
-In one process, the thread pools of XLA and PyTorch would compete. The child
-process runs one measurement for each line that it receives on standard input
-and answers with the seconds.
-"""
+"""Runs a model's counterpart in timm, on PyTorch, in a process of its own."""
 
 import contextlib
 import functools
-import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from nfnets import errors
-from nfnets.benchmark import timing
-from nfnets.runtime import allocator
+from nfnets.benchmark import child
 
+if TYPE_CHECKING:
+  from nfnets.benchmark import programs
+
+KINDS = ('forward', 'train_step', 'train_step without AGC')
 LAYOUTS = ('contiguous', 'channels_last')
-KINDS = ('forward', 'train_step')
+# JAX's platforms -> torch's devices.
+_DEVICES = {'cpu': 'cpu', 'gpu': 'cuda'}
 _CLIPPING = 0.01
 # timm's networks of the same name and size differ in what they compute, not in
 # how much.
@@ -49,93 +47,64 @@ def counterpart(name: str) -> str:
 
 @contextlib.contextmanager
 def started(
-  name: str, size: int, batch: int, dtype: str
-) -> Iterator[dict[str, timing.Run]]:
-  """Starts the child process and yields its measurements.
+  workload: 'programs.Workload', platform: str
+) -> Iterator[dict[str, child.Contestant]]:
+  """Starts the child process and yields its contestants.
 
   Args:
-    name: the name of our model.
-    size: height and width of the images, pixels.
-    batch: number of images per batch.
-    dtype: 'float32' or 'bfloat16'.
+    workload: model, size, batch and dtype.
+    platform: JAX's platform, such as 'cpu' or 'gpu'.
 
   Yields:
-    One function per kind and layout, by names such as
-    'timm forward contiguous'; valid inside the context.
+    A contestant per kind and layout, by names such as
+    'train_step channels_last'; valid inside the context. On GPUs there is only
+    channels_last, the layout of cuDNN's fast kernels.
 
   Raises:
     UserError: timm does not run here; shows the child's last line of output.
   """
-  command = [sys.executable, '-m', __name__, counterpart(name)]
-  process = subprocess.Popen(
-    [*command, str(size), str(batch), dtype],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    # The settings that users of PyTorch have.
-    env=allocator.default_environment(),
-  )
-  try:
-    _ask(process, f'{KINDS[0]} {LAYOUTS[0]}')
-    yield {
-      f'timm {kind} {layout}': functools.partial(
-        _ask, process, f'{kind} {layout}'
-      )
-      for kind in KINDS
-      for layout in LAYOUTS
-    }
-  finally:
-    process.kill()
-    process.communicate()
+  if platform not in _DEVICES:
+    raise errors.UserError(f'timm does not run on {platform}: omit --vs')
+  device = _DEVICES[platform]
+  calls = [f'{kind} {layout}' for kind in KINDS for layout in _layouts(device)]
+  arguments = (counterpart(workload.model), *workload[1:], device)
+  with child.started('timm', __name__, arguments, calls) as contestants:
+    yield contestants
 
 
-def _ask(process: subprocess.Popen[str], what: str) -> float:
-  """Requests one measurement and returns its seconds.
-
-  Raises:
-    UserError: the child has exited.
-  """
-  assert process.stdin and process.stdout and process.stderr
-  with contextlib.suppress(BrokenPipeError):
-    process.stdin.write(f'{what}\n')
-    process.stdin.flush()
-  answer = process.stdout.readline()
-  if not answer:
-    output = process.stderr.read().strip().splitlines()
-    reason = output[-1] if output else 'it exited without a message'
-    raise errors.UserError(f'timm did not run: {reason}')
-  return float(answer)
+def _layouts(device: str) -> tuple[str, ...]:
+  return LAYOUTS if device == 'cpu' else LAYOUTS[1:]
 
 
-def _serve(name: str, size: int, batch: int, dtype: str) -> None:
+def _serve(name: str, size: int, batch: int, dtype: str, device: str) -> None:
   """Runs the child: answers requests until standard input ends."""
   # timm imports torchvision, whose compiled extension may be missing.
   stub = types.ModuleType('torchvision._meta_registrations')
   sys.modules.setdefault('torchvision._meta_registrations', stub)
   import torch
 
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  torch.backends.cudnn.benchmark = True
   calls: dict[str, Callable[[], None]] = {}
-  for layout in LAYOUTS:
-    pair = _calls(name, size, batch, dtype, layout, device)
-    for kind, call in zip(KINDS, pair, strict=True):
+  for layout in _layouts(device):
+    made = _calls(name, size, batch, dtype, layout, device)
+    for kind, call in zip(KINDS, made, strict=True):
       calls[f'{kind} {layout}'] = call
-  for line in sys.stdin:
-    call = calls[line.strip()]
-    if device == 'cuda':
-      torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device == 'cuda':
-      torch.cuda.synchronize()
-    print(time.perf_counter() - start, flush=True)
+  if device == 'cpu':
+    child.serve(calls)
+    return
+
+  def peak_memory() -> int:
+    peak = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+  child.serve(calls, torch.cuda.synchronize, peak_memory)
 
 
 def _calls(
   name: str, size: int, batch: int, dtype: str, layout: str, device: str
-) -> tuple[Callable[[], None], Callable[[], None]]:
-  """Returns the forward pass, and a train step with timm's AGC and SGD."""
+) -> tuple[Callable[[], None], ...]:
+  """Returns a call per kind: forward pass, train step with AGC and without."""
   import timm
   import torch
   from timm.utils import agc
@@ -159,7 +128,7 @@ def _calls(
     with torch.no_grad(), cast:
       network(images)
 
-  def train_step() -> None:
+  def train_step(clip: bool) -> None:
     model.train()
     optimizer.zero_grad()
     with cast:
@@ -167,12 +136,19 @@ def _calls(
         network(images), labels, label_smoothing=0.1
       )
     loss.backward()
-    # All but the classifier, as in timm's training script.
-    agc.adaptive_clip_grad(list(model.parameters())[:-2], _CLIPPING)
+    if clip:
+      # All but the classifier, as in timm's training script.
+      agc.adaptive_clip_grad(list(model.parameters())[:-2], _CLIPPING)
     optimizer.step()
 
-  return forward, train_step
+  return (
+    forward,
+    functools.partial(train_step, True),
+    functools.partial(train_step, False),
+  )
 
 
 if __name__ == '__main__':
-  _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+  _serve(
+    sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+  )

@@ -24,16 +24,21 @@ def main() -> int:
 
   if options.topology and options.mode != 'compile':
     parser.error(f'--topology={options.topology} needs --mode=compile')
+  if (options.weights or options.best) and options.mode != 'eval':
+    option = '--weights' if options.weights else '--best'
+    parser.error(f'{option} needs --mode=eval')
 
   # Imported late and in order of cost: --help and errors are instant.
   from nfnets.experiment import command_line
 
   workdir = options.workdir and files.user_path(options.workdir, '--workdir')
+  weights = [str(files.user_path(w, '--weights')) for w in options.weights]
+  if not (options.config or workdir):
+    workdir = next(filter(_is_run, map(pathlib.Path, weights)), None)
   config, name = command_line.parse_config(
     [f'--config={options.config}', *rest], workdir
   )
   workdir = workdir or pathlib.Path('runs', name)
-  weights = [str(files.user_path(w, '--weights')) for w in options.weights]
 
   from nfnets.experiment import ahead, build, evaluate, train
   from nfnets.runtime import compilation, distributed, platforms
@@ -52,8 +57,14 @@ def main() -> int:
   ):
     platforms.check()
     if options.mode == 'eval':
-      return evaluate.evaluate(config, workdir, weights)
+      return evaluate.evaluate(config, workdir, weights, options.best)
     return train.train(config, workdir)
+
+
+def _is_run(path: pathlib.Path) -> bool:
+  from nfnets.training import workdir
+
+  return (path / workdir.CHECKPOINTS).is_dir()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,8 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     choices=('train', 'eval', 'compile'),
     default='train',
     help='eval measures the latest checkpoint or --weights and writes a report;'
-    ' compile prints the memory, FLOPs and collectives of both programs and'
-    ' runs nothing (default: %(default)s)',
+    ' compile prints the memory, FLOPs and collectives of both programs, for'
+    ' accelerators also an estimate of the time, and runs nothing (default:'
+    ' %(default)s)',
   )
   _add_weights(parser)
   _add_topology(parser)
@@ -97,11 +109,18 @@ def _parser() -> argparse.ArgumentParser:
 def _add_weights(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--weights',
-    metavar='FILE',
+    metavar='FILE_OR_WORKDIR',
     action='append',
     default=[],
-    help='with --mode=eval: a weights file to measure instead of a checkpoint;'
-    ' several, each with its own --weights, are compared in a table',
+    help='with --mode=eval: a weights file or the workdir of a run, to measure'
+    ' instead of the checkpoint in --workdir; several, each with its own'
+    ' --weights, are compared in a table',
+  )
+  parser.add_argument(
+    '--best',
+    action='store_true',
+    help='with --mode=eval: measure the checkpoint of a run with the best'
+    ' held-out accuracy, not the latest',
   )
 
 

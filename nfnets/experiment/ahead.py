@@ -1,6 +1,6 @@
 """--mode=compile: compiles a run's programs and reports what they need.
 
-Nothing runs, and the devices need not be there.
+Nothing runs, and the devices need not be there. Times are estimates.
 """
 
 import time
@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from nfnets.analysis import collectives, macs
+from nfnets.analysis import collectives, estimates, macs
 from nfnets.experiment import build, checks, fitting, inputs
 from nfnets.experiment import steps as steps_lib
 from nfnets.runtime import memory, topology
@@ -22,6 +22,26 @@ class _Sizes(NamedTuple):
   num_classes: int
   train: int
   evaluation: int
+
+
+class _Step(NamedTuple):
+  """A program to compile.
+
+  Attributes:
+    title: what it does.
+    lowered: the program.
+    flops: operations of its convolutions and matrix products on each device.
+    dtype: their dtype.
+    remedy: the settings that reduce its memory.
+    beside: bytes of other arrays on each device while it runs.
+  """
+
+  title: str
+  lowered: jax.stages.Lowered
+  flops: int
+  dtype: str
+  remedy: str
+  beside: int = 0
 
 
 # Images in the training and in the validation set of ILSVRC 2012.
@@ -80,16 +100,16 @@ def _sizes(config: ml_collections.ConfigDict) -> _Sizes:
 
 def _report_train(steps: steps_lib.Steps, target: str | None) -> None:
   config = steps.config
-  remedy = fitting.less_training(config)
   rows = config.train.batch_size // steps.device_count
   size = inputs.image_size(config, steps.model)
-  _report(
+  step = _Step(
     f'train step: {rows} images of {size} px on each device',
     steps_lib.lower_train(steps),
     2 * macs.count_macs(steps.train, *steps_lib.train_arguments(steps)),
-    remedy,
-    target,
+    config.train.dtype,
+    fitting.less_training(config),
   )
+  _report(step, target, _device_kind(steps))
 
 
 def _report_evaluation(
@@ -98,65 +118,63 @@ def _report_evaluation(
   config, model, count = steps.config, steps.model, steps.device_count
   rows = inputs.eval_batch_size(config, examples, count) // count
   size = inputs.eval_size(config, model)
-  _report(
+  step = _Step(
     f'evaluation step: {rows} images of {size} px on each device',
     steps_lib.lower_evaluation(
       config, model, steps.evaluation, examples, steps.targets
     ),
     2 * rows * macs.model_macs(model, size),
+    'float32',
     fitting.less_evaluation(config, examples, count),
-    target,
     fitting.beside_evaluation(steps),
   )
+  _report(step, target, _device_kind(steps))
 
 
-def _report(
-  title: str,
-  lowered: jax.stages.Lowered,
-  flops: int,
-  remedy: str,
-  target: str | None,
-  beside: int = 0,
-) -> None:
-  """Compiles a program and prints what it needs, with `beside` more bytes.
+def _device_kind(steps: steps_lib.Steps) -> str:
+  return (steps.targets or jax.devices())[0].device_kind
+
+
+def _report(step: _Step, target: str | None, device: str) -> None:
+  """Compiles a program and prints what it needs.
 
   Raises:
     UserError: the compiler finds that it does not fit.
   """
-  print(title, flush=True)
+  print(step.title, flush=True)
   start = time.perf_counter()
-  with fitting.explained(remedy, lambda: 'this program does not fit'):
-    compiled = topology.compile_for(lowered, target)
+  with fitting.explained(step.remedy, lambda: 'this program does not fit'):
+    compiled = topology.compile_for(step.lowered, target)
   seconds = time.perf_counter() - start
-  exchanged = collectives.collective_bytes(compiled.as_text())
+  text = compiled.as_text()
+  exchanged = collectives.collective_bytes(text)
+  estimate = estimates.describe(text, device, step.flops, step.dtype)
   lines = {
-    'memory': _memory(title, compiled, beside, remedy, target),
-    'FLOPs': f'{flops:.3g} in convolutions and matrix products',
+    'memory': _memory(step, compiled, target),
+    'FLOPs': f'{step.flops:.3g} in convolutions and matrix products',
     'collectives': ', '.join(
       f'{kind} {fitting.size_text(size)}' for kind, size in exchanged.items()
     )
     or 'none',
+    'estimate': estimate,
     'compiled in': f'{seconds:.0f} s',
   }
   for name, value in lines.items():
-    print(f'  {name:<11}  {value}', flush=True)
+    if value:
+      print(f'  {name:<11}  {value}', flush=True)
 
 
 def _memory(
-  title: str,
-  compiled: jax.stages.Compiled,
-  beside: int,
-  remedy: str,
-  target: str | None,
+  step: _Step, compiled: jax.stages.Compiled, target: str | None
 ) -> str:
   """Describes the memory that a program needs and that there is.
 
   Raises:
     UserError: it does not fit.
   """
-  need = memory.program_size(compiled, beside)
+  need = memory.program_size(compiled, step.beside)
   free = topology.usable_memory(target) if target else memory.free()
-  fitting.check_fits(title, need, free, remedy)
+  fitting.check_fits(step.title, need, free, step.remedy)
   if target and free is None:
     room = 'the compiler finds that it fits'
   else:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
-from nfnets import errors, models
 from nfnets.data import source as source_lib
 from nfnets.experiment import (
   build,
@@ -17,38 +15,13 @@ from nfnets.experiment import (
   comparison,
   fitting,
   inputs,
+  networks,
   protocols,
   reports,
-  resume,
   steps,
 )
-from nfnets.experiment import config as config_lib
-from nfnets.models import registry
 from nfnets.report import numbers
-from nfnets.training import checkpoint, devices
-from nfnets.training import state as state_lib
-from nfnets.training import workdir as workdir_lib
-from nfnets.weights import class_names, loading, sources, tree
-
-
-class _Network(NamedTuple):
-  """Weights to evaluate.
-
-  Attributes:
-    model: the network in training.
-    state: the weights and, if the run averages them, the average.
-    names: {prefix of the metrics: name to print}.
-    class_names: one per class.
-    path: the file or folder that they are from, for messages.
-    step: the step of the run; None if they are from a file.
-  """
-
-  model: models.Model
-  state: state_lib.TrainState
-  names: dict[str, str]
-  class_names: tuple[str, ...]
-  path: str
-  step: int | None = None
+from nfnets.training import devices
 
 
 class _Measured(NamedTuple):
@@ -69,15 +42,22 @@ def evaluate(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   weights_files: Sequence[str] = (),
+  best: bool = False,
 ) -> int:
-  """Evaluates weights files, or a run's latest checkpoint, and writes reports.
+  """Evaluates weights files, or a run's checkpoint, and writes reports.
+
+  Networks are evaluated in float32, as during training: on CPUs bfloat16 is
+  slower.
 
   Args:
     config: the settings.
     workdir: the run's folder. The report of a weights file is in a folder of
       its own below `eval`.
-    weights_files: files or ids that `weights.load` reads; if there are several,
-      they are compared in a table, and each may hold its own model.
+    weights_files: files or ids that `weights.load` reads, or the workdirs of
+      runs; if there are several, they are compared in a table, and each may
+      hold its own model.
+    best: whether to evaluate the checkpoint of each run with the best held-out
+      accuracy, not the latest.
 
   Returns:
     The exit status.
@@ -88,8 +68,13 @@ def evaluate(
   """
   checks.check(config)
   source = inputs.load_source(config, 'eval')
+  if config.train.dtype != 'float32' and devices.is_primary():
+    print(
+      f'evaluating in float32: config.train.dtype={config.train.dtype} applies'
+      ' to training only'
+    )
   if not weights_files:
-    network = _from_checkpoint(config, workdir / workdir_lib.CHECKPOINTS)
+    network = networks.from_run(config, workdir, best)
     measured = _measure(config, network, source)
     _print(measured, network, _report(config, network, measured, workdir))
     return 0
@@ -97,7 +82,7 @@ def evaluate(
   folders = comparison.folders(workdir, weights_files)
   several = len(weights_files) > 1
   for weights_file, folder in zip(weights_files, folders, strict=True):
-    network = (_from_any if several else _from_file)(config, weights_file)
+    network = networks.read(config, weights_file, best=best, any_model=several)
     measured = _measure(config, network, source)
     page = _report(config, network, measured, folder)
     if several:
@@ -111,7 +96,7 @@ def evaluate(
 
 def _measure(
   config: ml_collections.ConfigDict,
-  network: _Network,
+  network: networks.Network,
   source: source_lib.Source,
 ) -> _Measured:
   """Runs the network on all images of the split."""
@@ -135,7 +120,7 @@ def _measure(
 
 def _report(
   config: ml_collections.ConfigDict,
-  network: _Network,
+  network: networks.Network,
   measured: _Measured,
   folder: pathlib.Path,
 ) -> pathlib.Path | None:
@@ -148,14 +133,14 @@ def _report(
     measured.task.source,
     measured.task.class_names,
     {network.names[k]: x for k, x in measured.outcomes.items()},
-    None if network.step is None else folder,
+    network.run,
     network.step,
   )
   return reports.write(subject, folder)
 
 
 def _print(
-  measured: _Measured, network: _Network, page: pathlib.Path | None
+  measured: _Measured, network: networks.Network, page: pathlib.Path | None
 ) -> None:
   """Prints a line for each set of weights, and the path of the report."""
   if not devices.is_primary():
@@ -183,104 +168,11 @@ def _text(summary: numbers.Summary) -> str:
 
 def _row(
   weights_file: str,
-  network: _Network,
+  network: networks.Network,
   measured: _Measured,
   page: pathlib.Path | None,
 ) -> comparison.Row:
   count = sum(x.size for x in jax.tree.leaves(network.state.params))
-  summary = numbers.summarize(measured.outcomes[''])
+  # The averaged weights, if the run kept them, as in the report.
+  summary = numbers.summarize(list(measured.outcomes.values())[-1])
   return comparison.Row(weights_file, summary, count, measured.seconds, page)
-
-
-def _from_file(
-  config: ml_collections.ConfigDict, weights_file: str
-) -> _Network:
-  """Reads a weights file of the settings' model.
-
-  Raises:
-    UserError: it cannot be read, does not fit the settings' model, or has no
-      classifier.
-  """
-  contents = sources.read(weights_file, config.model.name)
-  names = class_names.resolve(
-    tree.num_classes(contents.params), contents.class_names
-  )
-  if not names:
-    raise _no_classifier(weights_file)
-  model = build.make_model(config, len(names))
-  params, state = loading.unpack(contents, model)
-  return _of_file(weights_file, model, params, state, names)
-
-
-def _from_any(config: ml_collections.ConfigDict, weights_file: str) -> _Network:
-  """Reads a weights file of the model that it specifies, if it does.
-
-  Raises:
-    UserError: as in `_from_file`.
-  """
-  contents = sources.read(weights_file, config.model.name)
-  if contents.name is None:
-    return _from_file(config, weights_file)
-  loaded = loading.load_model(weights_file, contents.name)
-  if not loaded.class_names:
-    raise _no_classifier(weights_file)
-  return _of_file(
-    weights_file, loaded.model, loaded.params, loaded.state, loaded.class_names
-  )
-
-
-def _no_classifier(weights_file: str) -> errors.UserError:
-  return errors.UserError(
-    f'{weights_file}: a backbone without a classifier cannot be evaluated;'
-    ' choose a file with a classifier'
-  )
-
-
-def _of_file(
-  weights_file: str,
-  model: models.Model,
-  params: registry.Params,
-  state: registry.State,
-  names: tuple[str, ...],
-) -> _Network:
-  return _Network(
-    model,
-    _without_optimizer(params, state),
-    {'': weights_file},
-    names,
-    weights_file,
-  )
-
-
-def _from_checkpoint(
-  config: ml_collections.ConfigDict, checkpoints: pathlib.Path
-) -> _Network:
-  """Reads the weights of a run's latest checkpoint, and their average if kept.
-
-  Raises:
-    UserError: there is no checkpoint, or it is of another network.
-  """
-  saved = checkpoint.read_weights(checkpoints, ema=False)
-  known = class_names.resolve(
-    tree.num_classes(tree.flatten(saved.params)),
-    tuple(saved.dataset['class_names']) if saved.dataset else (),
-  )
-  model = build.make_model(config, len(known))
-  resume.check_network(config, model, saved, checkpoints.parent)
-  state = _without_optimizer(saved.params, saved.state)
-  prefixes = ['']
-  run = saved.config or config_lib.flatten(config)
-  if run.get('train.ema_decay'):
-    saved = checkpoint.read_weights(checkpoints, saved.step, ema=True)
-    state = state._replace(ema_params=saved.params, ema_state=saved.state)
-    prefixes.append('ema_')
-  names = {prefix: reports.run_name(prefix, saved.step) for prefix in prefixes}
-  path = str(checkpoints / str(saved.step))
-  return _Network(model, state, names, known, path, saved.step)
-
-
-def _without_optimizer(
-  params: registry.Params, state: registry.State
-) -> state_lib.TrainState:
-  step = jnp.zeros((), jnp.int32)
-  return state_lib.TrainState(params, state, (), {}, {}, step)

@@ -1,11 +1,10 @@
 """Writes a network as an ONNX file, directly from its folded parameters."""
 
 import json
-
-import numpy as np
+from typing import Any
 
 from nfnets import errors, models, weights
-from nfnets.export import onnx_layers, onnx_nodes
+from nfnets.export import description, onnx_images, onnx_layers, onnx_nodes
 from nfnets.layers import activations, squeeze_excite
 from nfnets.models import scaling
 from nfnets.weights import tree
@@ -14,7 +13,11 @@ _MAX_BYTES = 2**31 - 2**20  # of a protocol buffer, with room for the graph
 
 
 def export_onnx(
-  loaded: weights.Loaded, *, uint8: bool = False, probabilities: bool = False
+  loaded: weights.Loaded,
+  *,
+  uint8: bool = False,
+  probabilities: bool = False,
+  preprocess: bool = False,
 ) -> bytes:
   """Exports a network, including its weights, as an ONNX model.
 
@@ -23,10 +26,12 @@ def export_onnx(
     uint8: whether the input is uint8[b, S, S, 3], cropped and resized, with S
       the model's test size; otherwise it is float32[b, S, S, 3], normalized.
     probabilities: whether the output is probabilities, not logits.
+    preprocess: whether the input is uint8[b, H, W, 3] of any size, which the
+      model resizes and crops.
 
   Returns:
-    The serialized model, of opset 20. Its metadata `class_names` is a JSON
-    list.
+    The serialized model, of opset 20. Its metadata is `description.describe`,
+    each value as JSON.
 
   Raises:
     UserError: the package onnx is missing, or the model is larger than the
@@ -41,43 +46,50 @@ def export_onnx(
       ' most 2 GiB: use --to=stablehlo'
     )
   network = _Network(loaded._replace(model=model, params=params))
-  result = network.write(uint8)
+  result = network.write(uint8, preprocess)
   if probabilities:
-    result = network.nodes.add('Softmax', result, axis=-1)
-  network.nodes.nodes[-1].output[0] = name = (
-    'probabilities' if probabilities else 'logits'
+    network.nodes.add('Softmax', result, axis=-1)
+  described = description.describe(
+    loaded, uint8=uint8, probabilities=probabilities, preprocess=preprocess
   )
-  helper, types = onnx.helper, onnx.TensorProto
-  side = model.config.test_size
-  graph = helper.make_graph(
-    network.nodes.nodes,
-    model.config.name,
-    [
-      helper.make_tensor_value_info(
-        'images', types.UINT8 if uint8 else types.FLOAT, ['b', side, side, 3]
-      )
-    ],
-    [helper.make_tensor_value_info(name, types.FLOAT, ['b', network.outputs])],
-    network.nodes.constants,
-  )
-  exported = helper.make_model(
-    graph,
-    opset_imports=[helper.make_opsetid('', onnx_nodes.OPSET)],
+  exported = onnx.helper.make_model(
+    network.graph(str(described['output']), uint8 or preprocess, preprocess),
+    opset_imports=[onnx.helper.make_opsetid('', onnx_nodes.OPSET)],
     ir_version=onnx_nodes.IR_VERSION,
     producer_name='nfnets',
   )
-  metadata = {'class_names': json.dumps(loaded.class_names)}
-  helper.set_model_props(exported, metadata)
+  metadata = {key: json.dumps(value) for key, value in described.items()}
+  onnx.helper.set_model_props(exported, metadata)
   return exported.SerializeToString()
 
 
 class _Network(onnx_layers.Layers):
   """Adds a folded network to a graph."""
 
-  def write(self, uint8: bool) -> str:
+  def graph(self, output: str, integers: bool, any_size: bool) -> Any:
+    """Returns the graph; its last node gets the name of the output."""
+    helper, types = self.nodes.onnx.helper, self.nodes.onnx.TensorProto
+    self.nodes.nodes[-1].output[0] = output
+    side = self.config.test_size
+    sides = ['h', 'w'] if any_size else [side, side]
+    kind = types.UINT8 if integers else types.FLOAT
+    images = helper.make_tensor_value_info('images', kind, ['b', *sides, 3])
+    shape = ['b', self.outputs]
+    return helper.make_graph(
+      self.nodes.nodes,
+      self.config.name,
+      [images],
+      [helper.make_tensor_value_info(output, types.FLOAT, shape)],
+      self.nodes.constants,
+    )
+
+  def write(self, uint8: bool, preprocess: bool) -> str:
     """Adds the whole network; returns its output."""
     family = self.config.family
-    h = self._stem(self._images(uint8), f'{family}/~')
+    images = onnx_images.add_images(
+      self.nodes, self.loaded, uint8=uint8, preprocess=preprocess
+    )
+    h = self._stem(images, f'{family}/~')
     block = 0
     for stage in scaling.plan_blocks(self.config):
       for plan in stage:
@@ -96,16 +108,6 @@ class _Network(onnx_layers.Layers):
     self.outputs = len(bias)
     constants = map(self.nodes.constant, (kernel, bias))
     return self.nodes.add('Gemm', h, *constants)
-
-  def _images(self, uint8: bool) -> str:
-    """Adds the normalization of uint8 images; returns float[b, 3, S, S]."""
-    nodes, x = self.nodes, 'images'
-    if uint8:
-      mean, std = np.asarray(self.config.mean), np.asarray(self.config.std)
-      x = nodes.add('Cast', x, to=nodes.onnx.TensorProto.FLOAT)
-      x = nodes.add('Sub', x, nodes.constant(255 * mean))
-      x = nodes.add('Mul', x, nodes.constant(1 / (255 * std)))
-    return nodes.add('Transpose', x, perm=[0, 3, 1, 2])
 
   def _stem(self, h: str, root: str) -> str:
     if self.config.stem == 'deep':

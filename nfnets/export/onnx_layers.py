@@ -16,6 +16,7 @@ class Layers:
 
   def __init__(self, loaded: weights.Loaded):
     """Creates an empty graph for a folded network."""
+    self.loaded = loaded
     self.config = config = loaded.model.config
     self.params = tree.flatten(loaded.params)
     self.state = tree.flatten(loaded.state)

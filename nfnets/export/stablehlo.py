@@ -1,7 +1,5 @@
 """Exports a network as a portable StableHLO program."""
 
-import json
-
 import jax
 import numpy as np
 from jax import export
@@ -44,28 +42,3 @@ def export_program(
   # The platform-specific lowerings depend on the batch size, unknown here.
   with convolution.lowering('plain'):
     return bytes(exporting(images).serialize())
-
-
-def describe(
-  loaded: weights.Loaded, *, uint8: bool = False, probabilities: bool = False
-) -> str:
-  """Returns JSON that describes an exported program.
-
-  Args:
-    loaded: the network.
-    uint8: see `export_program`.
-    probabilities: see `export_program`.
-  """
-  config = loaded.model.config
-  description = {
-    'input': 'uint8' if uint8 else 'float32, normalized',
-    'output': 'probabilities' if probabilities else 'logits',
-    'size': config.test_size,
-    'eval_preset': loaded.eval_preset,
-    'crop_pct': config.crop_pct,
-    'crop_mode': config.crop_mode,
-    'mean': config.mean,
-    'std': config.std,
-    'class_names': loaded.class_names,
-  }
-  return json.dumps(description, indent=2) + '\n'

@@ -1,13 +1,14 @@
 """Writes a network in any layout."""
 
+import json
 import pathlib
 
 from nfnets import errors, models, weights
-from nfnets.export import onnx_graph, stablehlo, timm_folder
+from nfnets.export import description, onnx_graph, stablehlo, timm_folder
 from nfnets.weights import files as weights_files
 from nfnets.weights import tree
 
-PROGRAMS = ('stablehlo', 'onnx')
+_PROGRAMS = ('stablehlo', 'onnx')
 
 
 def write(
@@ -17,6 +18,7 @@ def write(
   *,
   uint8: bool = False,
   probabilities: bool = False,
+  preprocess: bool = False,
 ) -> None:
   """Writes a network to a file or, for timm, a folder.
 
@@ -24,8 +26,9 @@ def write(
     loaded: the network.
     destination: the file to write; an existing one is replaced atomically.
     layout: a layout that --help lists.
-    uint8: for programs: whether the input is uint8, not normalized.
-    probabilities: for programs: whether the output is probabilities.
+    uint8: whether a program's input is uint8, not normalized.
+    probabilities: whether a program's output is probabilities.
+    preprocess: whether an ONNX file's input is uint8 of any size.
 
   Raises:
     UserError: the layout cannot store this network, or the file cannot be
@@ -34,8 +37,11 @@ def write(
   if layout == 'timm':
     _write_for_timm(loaded, destination)
     return
-  if layout in PROGRAMS:
-    _write_program(loaded, destination, layout, uint8, probabilities)
+  if layout in _PROGRAMS:
+    options = {'uint8': uint8, 'probabilities': probabilities}
+    if layout == 'onnx':
+      options['preprocess'] = preprocess
+    _write_program(loaded, destination, layout, options)
     return
   if layout == 'folded':
     model, params = models.for_inference(loaded.model, loaded.params)
@@ -70,22 +76,20 @@ def _write_program(
   loaded: weights.Loaded,
   destination: pathlib.Path,
   layout: str,
-  uint8: bool,
-  probabilities: bool,
+  options: dict[str, bool],
 ) -> None:
-  if probabilities and not loaded.model.config.num_classes:
+  if options['probabilities'] and not loaded.model.config.num_classes:
     raise errors.UserError(
       f'{loaded.model.config.name} has no classifier; omit --probabilities'
     )
   export = (
     onnx_graph.export_onnx if layout == 'onnx' else stablehlo.export_program
   )
-  program = export(loaded, uint8=uint8, probabilities=probabilities)
+  program = export(loaded, **options)
   with weights_files.replacing(destination) as temporary:
     temporary.write_bytes(program)
   if layout == 'stablehlo':
     beside = destination.with_name(f'{destination.name}.json')
+    described = description.describe(loaded, **options)
     with weights_files.replacing(beside) as temporary:
-      temporary.write_text(
-        stablehlo.describe(loaded, uint8=uint8, probabilities=probabilities)
-      )
+      temporary.write_text(json.dumps(described, indent=2) + '\n')

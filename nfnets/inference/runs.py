@@ -33,6 +33,13 @@ def is_workdir(path: pathlib.Path) -> bool:
   return os.path.isdir(path) and snapshots.read(path) is None
 
 
+def not_a_workdir(path: pathlib.Path) -> errors.UserError:
+  """Returns the error about --best for another source than a run."""
+  return errors.UserError(
+    f'--best: {path} is not the workdir of a training run; omit it'
+  )
+
+
 def load(
   workdir: pathlib.Path,
   ema: bool = True,

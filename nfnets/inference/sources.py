@@ -56,9 +56,7 @@ def load_weights(
   """
   if not runs.is_workdir(source):
     if best:
-      raise errors.UserError(
-        f'--best: {source} is not the workdir of a training run; omit it'
-      )
+      raise runs.not_a_workdir(source)
     return weights.load_model(source, model, refit=refit)
   for flag, value in (('--model', model), ('--refit_from_timm', refit)):
     if value:

@@ -8,7 +8,7 @@ import pytest
 from nfnets import errors
 from nfnets.benchmark import __main__ as benchmark
 from nfnets.benchmark import input as input_benchmark
-from nfnets.benchmark import programs, report
+from nfnets.benchmark import programs, report, text
 
 
 def run(monkeypatch, command):
@@ -62,11 +62,28 @@ def test_command_prints_one_record_per_workload(monkeypatch, capsys):
   options = measured[programs.Workload('test_nfnet', 32, 1, 'float32')]
   assert options == {
     'rounds': 7,
-    'peer': False,
+    'in_flight': 1,  # Programs of CPUs run in the calling thread.
+    'peer': None,
     'parts': True,
     'trace': pathlib.Path('there'),
     'remat': True,
   }
+
+
+def test_accelerators_have_steps_in_flight(monkeypatch):
+  monkeypatch.setattr('jax.default_backend', lambda: 'gpu')
+  assert benchmark._in_flight() == 20
+
+
+def test_the_onnx_peers_only_predict(monkeypatch):
+  measured = []
+  monkeypatch.setattr(
+    report, 'measure', lambda _, **options: measured.append(options) or {}
+  )
+  run(monkeypatch, 'test_nfnet --vs=onnx --in-flight=3 --json')
+  assert measured[0]['peer'] == 'onnx'
+  assert measured[0]['in_flight'] == 3
+  assert measured[0]['parts'] is False
 
 
 def test_size_defaults_to_the_training_size(monkeypatch):
@@ -77,7 +94,7 @@ def test_size_defaults_to_the_training_size(monkeypatch):
     return {}
 
   monkeypatch.setattr(report, 'measure', measure)
-  monkeypatch.setattr(report, 'lines', lambda record: [])
+  monkeypatch.setattr(text, 'lines', lambda record: [])
   run(monkeypatch, 'nfnet_f0 nfnet_f1')
   assert [workload.size for workload in measured] == [192, 224]
 

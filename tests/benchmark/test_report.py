@@ -1,5 +1,6 @@
-"""Records of the benchmark and their text."""
+"""Records of the benchmark."""
 
+import contextlib
 import json
 
 import pytest
@@ -34,30 +35,61 @@ def test_record_is_consistent_and_json(record):
   assert 'timm' not in record
 
 
-def test_text_shows_each_program_and_the_peer(record):
-  taken = timing.Timing(0.2, 0.1, 0.3, 0.1, 3)._asdict()
-  shown = report.lines(
-    record
-    | {
-      'timm': {'forward contiguous': taken},
-      'ratio': {'forward': 0.5},
-      'parts': {'AGC': 0.03, 'EMA': 0.01},
-    }
-  )
-  assert shown[0].startswith('test_nfnet  32 px, batch 8, float32, cpu')
-  assert [line.split()[0] for line in shown[1:3]] == ['forward', 'train_step']
-  assert '200.0 ms (100.0 to 300.0)' in shown[3]
-  assert '0.50 of' in shown[4]
-  assert shown[-2].endswith('30.0 ms  75.0%')
+def test_rates_are_those_of_runs_in_flight():
+  taken, flight = timing.summarize([0.5]), timing.summarize([0.25])
+  row = report._timing_record(taken, flight)
+  program = programs.Program(None, 8e9, 1.0, 2.0, None, '')
+  workload = programs.Workload('nfnet_f0', 192, 6, 'float32')
+  found = report._program_record(program, row, workload, peak=64e9)
+  assert (found['median'], found['in_flight']) == (0.5, 0.25)
+  assert found['images_per_second'] == 24
+  assert found['tflops'] == 0.032
+  assert found['share_of_peak'] == 0.5
 
 
-def test_ratio_uses_the_better_layout():
-  def taken(seconds):
-    return timing.summarize([seconds])
+def test_a_published_peak_is_not_measured(monkeypatch):
+  monkeypatch.setattr(programs, 'matmul_peak', None)
+  device = 'NVIDIA H100 80GB HBM3'
+  assert report._peak('bfloat16', device, 20) == (989e12, 'published')
+  assert report._peak('float32', device, 20) == (494e12, 'published')
 
-  timings = {
-    'forward': taken(1.0),
-    'timm forward contiguous': taken(4.0),
-    'timm forward channels_last': taken(2.0),
+
+def test_ratios_use_the_best_variant():
+  rows = {
+    'train_step': {'median': 3.0, 'in_flight': 1.0},
+    'train_step contiguous': {'median': 4.0},
+    'train_step channels_last': {'median': 9.0, 'in_flight': 2.0},
+    'train_step without AGC channels_last': {'median': 0.8},
   }
-  assert report._ratio('forward', timings) == 0.5
+  assert report.ratios(rows, ['train_step']) == {
+    'train_step': 0.5,
+    'train_step without AGC': 1.25,
+  }
+
+
+def test_peers_take_turns_with_our_programs(monkeypatch):
+  class Peer:
+    memory = 2**20
+
+    def __call__(self, count):
+      return 0.5 * count
+
+  @contextlib.contextmanager
+  def started(workload, platform):
+    assert platform == 'cpu'
+    yield {'forward openvino': Peer()}
+
+  monkeypatch.setitem(report.PEERS, 'onnx', started)
+  monkeypatch.setattr(report, '_peak', lambda *_: (1e12, 'matrix product'))
+  program = programs.Program(lambda n: 0.25 * n, 1e9, 1.0, 2.0, 3, '')
+  monkeypatch.setattr(programs, 'forward', lambda workload: program)
+  workload = programs.Workload('test_nfnet', 32, 8, 'float32')
+  found = report.measure(
+    workload, rounds=1, in_flight=4, peer='onnx', parts=False
+  )
+  assert 'train_step' not in found
+  assert found['in_flight'] == 4
+  assert found['forward']['in_flight'] == 0.25
+  assert found['onnx']['forward openvino']['median'] == 0.5
+  assert found['onnx']['forward openvino']['memory_bytes'] == 2**20
+  assert found['ratio'] == {'forward': 0.5}

@@ -27,8 +27,8 @@ def test_second_run_of_each_round_counts_except_in_the_warm_up_round():
   def contestant(name, seconds):
     values = iter(seconds)
 
-    def run():
-      calls.append(name)
+    def run(count):
+      calls.append((name, count))
       return next(values)
 
     return run
@@ -40,7 +40,18 @@ def test_second_run_of_each_round_counts_except_in_the_warm_up_round():
     },
     rounds=2,
   )
-  assert calls == ['a', 'a', 'b', 'b'] * 3
+  assert calls == [('a', 1), ('a', 1), ('b', 1), ('b', 1)] * 3
   assert result['a'].median == 2
   assert result['a'].best == 1
   assert result['b'] == timing.Timing(2, 2, 2, 2, 2)
+
+
+def test_runs_in_flight_share_the_time():
+  counts = []
+
+  def run(count):
+    counts.append(count)
+    return 0.5 * count + 1.0
+
+  assert timing.in_turn({'a': run}, 2, in_flight=20)['a'].median == 0.55
+  assert counts == [20] * 6

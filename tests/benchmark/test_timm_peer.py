@@ -1,9 +1,13 @@
 """timm's counterparts and the process that runs them."""
 
+import contextlib
+
 import pytest
 
 from nfnets import errors
-from nfnets.benchmark import timm_peer
+from nfnets.benchmark import child, programs, timm_peer
+
+WORKLOAD = programs.Workload('nfnet_f0', 32, 2, 'float32')
 
 
 @pytest.mark.parametrize(
@@ -25,42 +29,41 @@ def test_model_without_a_counterpart_raises(name):
     timm_peer.counterpart(name)
 
 
-def fake_python(tmp_path, monkeypatch, script):
-  """Replaces the interpreter that runs the child by a shell script."""
-  path = tmp_path / 'python'
-  path.write_text(f'#!/bin/sh\n{script}\n')
-  path.chmod(0o755)
-  monkeypatch.setattr('sys.executable', str(path))
+@pytest.mark.parametrize(
+  ('platform', 'device', 'layouts'),
+  [
+    ('cpu', 'cpu', ['contiguous', 'channels_last']),
+    ('gpu', 'cuda', ['channels_last']),
+  ],
+)
+def test_every_kind_in_the_layouts_of_the_device(
+  platform, device, layouts, monkeypatch
+):
+  @contextlib.contextmanager
+  def started(peer, module, arguments, calls):
+    assert arguments == ('dm_nfnet_f0', 32, 2, 'float32', device)
+    yield dict.fromkeys(calls)
+
+  monkeypatch.setattr(child, 'started', started)
+  with timm_peer.started(WORKLOAD, platform) as contestants:
+    assert list(contestants) == [
+      f'{kind} {layout}'
+      for kind in ('forward', 'train_step', 'train_step without AGC')
+      for layout in layouts
+    ]
 
 
-def test_peer_that_fails_raises_with_its_last_line(tmp_path, monkeypatch):
-  fake_python(tmp_path, monkeypatch, 'echo no torch here >&2\nexit 1')
-  with pytest.raises(errors.UserError, match='no torch here'):
-    with timm_peer.started('nfnet_f0', 32, 1, 'float32'):
+def test_other_platforms_raise():
+  with pytest.raises(errors.UserError, match='does not run on tpu'):
+    with timm_peer.started(WORKLOAD, 'tpu'):
       pass
-
-
-def test_peer_answers_each_request_with_its_seconds(tmp_path, monkeypatch):
-  # The seconds are the number of letters of the request.
-  script = 'while read -r line; do echo ${#line}; done'
-  fake_python(tmp_path, monkeypatch, script)
-  with timm_peer.started('nfnet_f0', 32, 1, 'float32') as contestants:
-    seconds = {name: run() for name, run in contestants.items()}
-  assert seconds == {
-    f'timm {request}': len(request)
-    for request in (
-      'forward contiguous',
-      'forward channels_last',
-      'train_step contiguous',
-      'train_step channels_last',
-    )
-  }
 
 
 @pytest.mark.slow
 def test_timm_runs():
   pytest.importorskip('torch')
-  with timm_peer.started('test_nfnet', 32, 2, 'float32') as contestants:
-    assert len(contestants) == 4
+  workload = WORKLOAD._replace(model='test_nfnet')
+  with timm_peer.started(workload, 'cpu') as contestants:
+    assert len(contestants) == 6
     for run in contestants.values():
-      assert run() > 0
+      assert run(2) > 0

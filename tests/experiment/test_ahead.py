@@ -23,6 +23,12 @@ def config():
 def test_the_report(config, capsys, monkeypatch):
   """ImageNet need not be there; the four devices average gradients."""
   monkeypatch.setattr(memory, 'program_size', lambda _, beside=0: beside)
+  monkeypatch.setattr(
+    ahead.estimates,
+    'describe',
+    lambda text, device, flops, dtype: f'{device} {flops:.3g} {dtype}',
+  )
+  config.train.dtype = 'bfloat16'
   assert ahead.report(config, None) == 0
   out = capsys.readouterr().out
   run = steps.make_steps(config, 1000, lambda step: 0.1)
@@ -41,6 +47,11 @@ def test_the_report(config, capsys, monkeypatch):
   assert exchanged == [pytest.approx(4 * count / 1024, abs=2)]
   forward = 2 * 4 * macs.model_macs(run.model, 32)
   train, evaluation = map(float, re.findall(r'FLOPs +(\S+) in', out))
+  assert re.findall(r'estimate +(.*)', out) == [
+    f'cpu {train:.3g} bfloat16',
+    # Evaluations run in float32.
+    f'cpu {evaluation:.3g} float32',
+  ]
   assert evaluation == pytest.approx(forward, rel=1e-2)
   # No gradient of the images.
   assert 2.5 * forward < train < 3 * forward

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from nfnets import errors, weights
-from nfnets.experiment import build, evaluate, inputs
+from nfnets.experiment import build, evaluate, inputs, networks
 from nfnets.experiment import config as config_lib
 from nfnets.training import checkpoint
 from nfnets.training import state as state_lib
 
 MODEL = 'nf_resnet50'
 NARROW = {'width': 0.0625, 'depth': (1, 1, 1, 1)}
+# The default of train.dtype is bfloat16.
+FLOAT32 = (
+  'evaluating in float32: config.train.dtype=bfloat16 applies to training only'
+)
 
 
 class CountedSource:
@@ -91,7 +95,7 @@ def test_a_weights_file(config, model, tmp_path, capsys):
   expected = line(config, model, params, path)
   page = workdir / 'eval' / 'net.safetensors' / 'report.html'
   out = capsys.readouterr().out
-  assert out.splitlines() == [expected, f'report: {page}']
+  assert out.splitlines() == [FLOAT32, expected, f'report: {page}']
   assert 'no run belongs to these weights' in page.read_text()
 
 
@@ -111,12 +115,31 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
   assert sorted(source.read[:360]) == list(range(360))
   assert len(source.read) <= 360 + 48
   assert capsys.readouterr().out.splitlines() == [
+    FLOAT32,
     line(config, model, params, 'weights of step 7'),
     line(config, model, average, 'averaged weights of step 7'),
     f'report: {tmp_path}/report.html',
   ]
   page = (tmp_path / 'report.html').read_text()
   assert 'is about the averaged weights of step 7' in page
+
+
+@pytest.mark.slow
+def test_a_workdir_among_the_weights(config, model, tmp_path, capsys):
+  run, workdir = tmp_path / 'run', tmp_path / 'other'
+  save(run, random_params(model, 0), config)
+  assert evaluate.evaluate(config, run) == 0
+  alone = capsys.readouterr().out.splitlines()
+  assert alone[0] == line(
+    config, model, random_params(model, 0), 'weights of step 7'
+  )
+  assert evaluate.evaluate(config, workdir, [str(run)]) == 0
+  page = workdir / 'eval' / 'run' / 'report.html'
+  assert capsys.readouterr().out.splitlines() == [
+    *alone[:2],
+    f'report: {page}',
+  ]
+  assert page.read_bytes() == (run / 'report.html').read_bytes()
 
 
 def test_without_a_checkpoint_there_is_nothing_to_evaluate(config, tmp_path):
@@ -178,7 +201,7 @@ def test_settings_that_do_not_matter_in_evaluation_may_differ(
   config.model.update({'drop_rate': 0.5, 'remat': True})
   config.train.ema_decay = 0.0
   config.train.epochs = 7.0
-  names = evaluate._from_checkpoint(config, tmp_path / 'checkpoints').names
+  names = networks.from_run(config, tmp_path).names
   # The run keeps an average, though these settings do not.
   assert names == {
     '': 'weights of step 7',

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from nfnets.experiment import __main__ as entry
-from nfnets.experiment import train
+from nfnets.experiment import command_line, evaluate, resume, train
 from nfnets.export import targets
 from nfnets.inference import runs
 from nfnets.runtime import compilation
@@ -216,3 +216,33 @@ def test_the_default_workdir_contains_the_variant(monkeypatch):
     assert entry.main() == 0
   names = ['nf_regnet_b3', 'nf_regnet_b0', 'nfnet_f0']
   assert seen == [pathlib.Path('runs', name) for name in names]
+
+
+def test_settings_of_the_first_run_among_the_weights(monkeypatch, tmp_path):
+  monkeypatch.chdir(ROOT)
+  seen = []
+  monkeypatch.setattr(evaluate, 'evaluate', lambda *a: seen.append(a) or 0)
+  monkeypatch.setattr(compilation, 'prepare', lambda **_: None)
+  config, _ = command_line.parse_config(
+    [f'--config={ROOT}/experiments/digits.py']
+  )
+  config.seed = 1234
+  run = tmp_path / 'run'
+  (run / 'checkpoints').mkdir(parents=True)
+  resume.save_settings(config, run)
+  files = ['file.npz', str(run)]
+  options = [f'--weights={path}' for path in files]
+  monkeypatch.setattr(sys, 'argv', ['', '--mode=eval', *options, '--best'])
+  assert entry.main() == 0
+  ((found, *rest),) = seen
+  assert found.seed == 1234 and rest == [run, files, True]
+
+
+@pytest.mark.parametrize('option', ['--weights=file', '--best'])
+def test_options_of_evaluation_need_its_mode(monkeypatch, capsys, option):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(sys, 'argv', ['', TINY[0], option])
+  with pytest.raises(SystemExit):
+    entry.main()
+  message = f'{option.partition("=")[0]} needs --mode=eval'
+  assert message in capsys.readouterr().err

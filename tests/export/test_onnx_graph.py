@@ -162,8 +162,10 @@ def test_images_in_and_probabilities_out():
   content = onnx_graph.export_onnx(loaded, uint8=True, probabilities=True)
   exported = onnx.load_from_string(content)
   assert [(o.domain, o.version) for o in exported.opset_import] == [('', 20)]
-  (names,) = (p.value for p in exported.metadata_props)
-  assert json.loads(names) == list(loaded.class_names)
+  metadata = {p.key: json.loads(p.value) for p in exported.metadata_props}
+  assert metadata['class_names'] == list(loaded.class_names)
+  assert metadata['input'] == 'uint8' and metadata['size'] == 80
+  assert metadata['output'] == exported.graph.output[0].name == 'probabilities'
   images = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), np.uint8)
   config = loaded.model.config
   normalized = preprocess.normalize(images, config.mean, config.std)

@@ -1,8 +1,6 @@
 """Folders for timm's local-dir against our logits."""
 
 import json
-import sys
-import types
 
 import jax
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from nfnets import errors, models, weights
 from nfnets.export import timm_folder
 from nfnets.layers import convolution
-from tests import filled
+from tests import filled, helpers
 from tests.golden import fill
 
 _NARROW = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
@@ -41,11 +39,9 @@ def _logits(loaded, images):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', _FAMILIES)
 def test_timm_computes_our_logits(tmp_path, name):
-  torch = pytest.importorskip('torch')
-  # Without it a CPU-only torchvision does not import.
-  module = 'torchvision._meta_registrations'
-  sys.modules.setdefault(module, types.ModuleType(module))
-  timm = pytest.importorskip('timm')
+  timm = helpers.timm()
+  import torch
+
   loaded = _loaded(name, **_FAMILIES[name])
   timm_folder.write(loaded, tmp_path / 'out')
   net = timm.create_model(f'local-dir:{tmp_path}/out', pretrained=True).eval()

@@ -1,5 +1,6 @@
 """Networks in use give what model.apply gives."""
 
+import functools
 import os
 
 import jax
@@ -58,6 +59,16 @@ def test_predictions_are_those_of_apply(
   for guesses, row in zip(found.top(3), expected, strict=True):
     assert [g.label for g in guesses] == np.argsort(-row)[:3].tolist()
     assert [g.name for g in guesses] == [f'name {g.label}' for g in guesses]
+
+
+def test_networks_compute_in_float32(network):
+  """On CPUs bfloat16 is slower."""
+  images = np.zeros((1, 32, 32, 3), np.uint8)
+  run = jax.jit(
+    functools.partial(network_lib._run, network._folded, ('probabilities',))
+  )
+  text = run.lower(*network._arrays, images).as_text()
+  assert 'f32' in text and 'bf16' not in text
 
 
 def test_embeddings_and_feature_maps_are_the_endpoints(

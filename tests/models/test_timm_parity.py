@@ -1,8 +1,5 @@
 """Networks with random weights against timm, where it is installed."""
 
-import sys
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from nfnets import models
 from nfnets.layers import convolution
 from nfnets.models import catalogue
 from nfnets.weights import timm as timm_layout
-from tests import filled
+from tests import filled, helpers
 from tests.golden import fill
 
 pytestmark = pytest.mark.slow
@@ -37,11 +34,7 @@ FAMILIES = {
 
 @pytest.fixture(scope='module')
 def timm():
-  pytest.importorskip('torch')
-  # Without it a CPU-only torchvision does not import.
-  name = 'torchvision._meta_registrations'
-  sys.modules.setdefault(name, types.ModuleType(name))
-  return pytest.importorskip('timm')
+  return helpers.timm()
 
 
 def _timm_params(net, model):

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from nfnets.optim import masks, optimizer, schedules
+from tests import helpers
 
 
 def network(seed=0):
@@ -180,3 +181,66 @@ def test_groups_of_other_optimizers():
     'gains and biases': 'AGC 0.01, LAMB, layer decay 0.75',
     'classifier weight': 'weight decay 0.1, LAMB',
   }
+
+
+def in_torch(make, rates, params):
+  """Returns the parameters after a step of a PyTorch optimizer per rate."""
+  torch = pytest.importorskip('torch')
+  tensors = {
+    (module, name): torch.nn.Parameter(torch.from_numpy(np.array(value)))
+    for module, values in params.items()
+    for name, value in values.items()
+  }
+  groups = [
+    {
+      'params': [x for path, x in tensors.items() if (path[1] == 'w') == is_w],
+      'weight_decay': 0.1 if is_w else 0.0,
+    }
+    for is_w in (True, False)
+  ]
+  optim = make(groups)
+  for step, rate in enumerate(rates):
+    grads = network(100 + step)
+    for (module, name), tensor in tensors.items():
+      tensor.grad = torch.from_numpy(np.array(grads[module][name]))
+    for group in optim.param_groups:
+      group['lr'] = rate
+    optim.step()
+  return {path: tensor.detach().numpy() for path, tensor in tensors.items()}
+
+
+def _torch_adamw(groups):
+  torch = pytest.importorskip('torch')
+  return torch.optim.AdamW(groups, betas=(0.8, 0.95), eps=1e-6)
+
+
+def _timm_lamb(groups):
+  helpers.timm()
+  from timm import optim
+
+  # By default, it also clips the norm of all gradients together to 1.
+  return optim.Lamb(groups, betas=(0.8, 0.95), eps=1e-6, max_grad_norm=None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name, make', [('adamw', _torch_adamw), ('lamb', _timm_lamb)]
+)
+def test_moments_equal_those_of_torch_and_timm(name, make):
+  schedule = schedules.warmup_cosine(0.5, 2, 10)
+  ours = optimizer.make_optimizer(
+    schedule,
+    name=name,
+    beta1=0.8,
+    beta2=0.95,
+    eps=1e-6,
+    weight_decay=0.1,
+    clipping=None,
+  )
+  rates = [float(schedule(step)) for step in range(6)]
+  theirs = in_torch(make, rates, network())
+  for module, values in run(ours, steps=6).items():
+    for key, value in values.items():
+      np.testing.assert_allclose(
+        value, theirs[module, key], rtol=1e-5, atol=1e-6
+      )

@@ -12,10 +12,17 @@ import jax
 import pytest
 
 from nfnets.training import checkpoint
+from tests import helpers
 from tests.training import tiny, tiny_run
 
-# As in conftest, since the order of sums depends on the number of devices.
-ENVIRONMENT = {**os.environ, 'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
+# As in conftest, since the order of sums depends on the number of devices, and
+# the last bits on the compiler's flags.
+ENVIRONMENT = {
+  'XLA_FLAGS': helpers.QUICK_COMPILATION,
+  **os.environ,
+  'JAX_NUM_CPU_DEVICES': '4',
+  'JAX_PLATFORMS': 'cpu',
+}
 
 
 def start(workdir, *options, devices=4):

@@ -1,8 +1,5 @@
 """timm's layout: names, exact conversion and logits."""
 
-import sys
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -138,10 +135,9 @@ def test_refuses_a_stem_that_timm_lacks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', _NAMES)
 def test_timm_loads_saved_files(tmp_path, name):
-  torch = pytest.importorskip('torch')
-  stub = 'torchvision._meta_registrations'
-  sys.modules.setdefault(stub, types.ModuleType(stub))
-  timm_lib = pytest.importorskip('timm')
+  timm_lib = helpers.timm()
+  import torch
+
   if catalogue.ROWS[name].parameters > 150e6:
     pytest.skip('too large; the smaller networks cover it')
   from safetensors import torch as safetensors_torch
