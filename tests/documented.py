@@ -119,8 +119,8 @@ ONLY_PARSED = {
   'python -m nfnets.studies.architecture --quick': (
     'studies/test_architecture.py runs parts of it'
   ),
-  'python -m nfnets.studies.finetune --pretrain=cifar10 --dataset=tf_flowers'
-  ' --out=runs/finetune_flowers': 'takes hours',
+  'python -m nfnets.studies.finetune --pretrain=cifar10'
+  ' --dataset=folder:/flowers --out=runs/finetune_flowers': 'takes hours',
   'python -m nfnets.studies.finetune --quick': (
     'studies/test_finetune.py runs it'
   ),

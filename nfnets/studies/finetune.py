@@ -30,7 +30,7 @@ must be digits: the networks are trained on the digits 0 to 4 and fine-tuned on
 Training takes 1,280,000 images for each network and seed, and fine-tuning
 128,000 at each size: with 4 blocks at 1,500 images/s, 14 minutes and 1.5 to 3
 minutes. There are 4 networks, two of them with 8 blocks, so 3 seeds take 5 to 6
-hours on 2 cores."""
+hours at this speed."""
 _NETWORKS = {'batch norm': 'resnet50', 'normalizer-free': 'nf_resnet50'}
 
 

@@ -18,9 +18,8 @@ from nfnets.studies import results, small, summary
 NAME = 'recipe'
 _DESCRIPTION = """\
 Trains an experiment without regularization, then with parts of the recipe, such
-as RandAugment or SAM, enabled one at a time and all together. Takes 9 times as
-long as the experiment for each seed: a quarter of an hour for the digits on 2
-cores."""
+as RandAugment or SAM, enabled one at a time and all together. Takes over 10
+times as long as the experiment for each seed."""
 _NOTHING, _ALL = 'nothing', 'everything'
 # What the experiment itself may have enabled.
 _OFF: dict[str, kinds.Value] = {
