@@ -139,9 +139,10 @@ def _convolve(
   f (1 - f), so the mean of the inputs contributes too.
   """
   inside = taps_inside(config.padding, signal.size, kernel, stride)
-  fraction = np.outer(inside, inside)
-  variance = signal.variance * fraction.mean()
-  variance += signal.mean**2 * (fraction * (1 - fraction)).mean()
+  # Means over the positions of f and f^2, products of both axes.
+  fraction, square = np.mean(inside) ** 2, np.mean(inside**2) ** 2
+  variance = signal.variance * fraction
+  variance += signal.mean**2 * (fraction - square)
   return _Signal(0.0, float(variance), len(inside))
 
 
