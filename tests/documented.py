@@ -58,7 +58,7 @@ RUN_SLOWLY: dict[str, tuple[str, ...]] = {
   'python -m nfnets.experiment --config=experiments/digits.py'
   ' --config.train.steps=1 --config.train.epochs=0'
   ' --config.optimizer.warmup_epochs=0 --workdir=/tmp/second': TINY,
-  'python -m nfnets.ablation --config=experiments/digits.py --seeds=3': (
+  'python -m nfnets.studies.recipe --config=experiments/digits.py --seeds=3': (
     '--seeds=1',
     '--only=SAM',
     *TINY,
@@ -111,6 +111,22 @@ JOURNEY: dict[str, tuple[str, ...]] = {
 }
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {
+  'python -m nfnets.studies.agc --dataset=cifar10 --rates 0.1'
+  ' --out=runs/agc_cifar10': 'takes hours',
+  'python -m nfnets.studies.agc --quick': 'studies/test_agc.py runs it',
+  'python -m nfnets.studies.architecture --dataset=cifar10'
+  ' --out=runs/architecture_cifar10': 'takes hours',
+  'python -m nfnets.studies.architecture --quick': (
+    'studies/test_architecture.py runs parts of it'
+  ),
+  'python -m nfnets.studies.finetune --pretrain=cifar10'
+  ' --dataset=folder:/flowers --out=runs/finetune_flowers': 'takes hours',
+  'python -m nfnets.studies.finetune --quick': (
+    'studies/test_finetune.py runs it'
+  ),
+  'python -m nfnets.studies.signal_propagation': 'takes minutes',
+  'python -m nfnets.studies.signal_propagation --dataset=cifar10 --size=224'
+  ' --out=runs/signal_cifar10': 'needs cifar10',
   'python -m nfnets.convert runs/digits digits.onnx --to=onnx': (
     'needs onnx, which is optional'
   ),

@@ -21,7 +21,9 @@ LANGUAGES = {'sh', 'console', 'python', 'text'}
 # python -m NAME -> the module that has its `main`, if not NAME or its __main__.
 _MAINS = {'nfnets.augment': 'nfnets.experiment.preview'}
 # Programs that read --config and --config.key=value besides their options.
-_CONFIGURED = {'nfnets.experiment', 'nfnets.augment', 'nfnets.ablation'}
+_CONFIGURED = {
+  *('nfnets.experiment', 'nfnets.augment', 'nfnets.studies.recipe'),
+}
 
 
 def fences(page: pathlib.Path, language: str) -> list[str]:

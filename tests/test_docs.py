@@ -238,7 +238,7 @@ def test_names_exist():
 def test_options_exist():
   known = set(documented.FOREIGN_OPTIONS)
   for line in COMMANDS + SPANS:
-    module = re.search(r'python -m (nfnets\.[a-z]+)', line)
+    module = re.search(r'python -m (nfnets(?:\.[a-z_]+)+)', line)
     if module:
       options = documents.options(module[1])
       assert documents.options_in(line) <= options, line

@@ -50,12 +50,17 @@ AREAS['experiment'] = _LIBRARY | {'weights', 'analysis', 'inference'}
 AREAS['benchmark'] = _LIBRARY | {'analysis', 'weights', 'export'}
 AREAS['predict'] = {'cli', 'runtime', 'inference', *AREAS['inference']}
 AREAS['convert'] = AREAS['predict'] | _LIBRARY | {'export'}
-AREAS['ablation'] = _LIBRARY | {'experiment'}
+AREAS['studies'] = _LIBRARY | {
+  *('analysis', 'weights', 'inference', 'experiment'),
+}
 # The root refers to others by string and loads them on first use.
 AREAS['__init__'] = set()
 
 # Programs besides the __main__.py files.
-COMMANDS = {'predict', 'convert'}
+COMMANDS = {
+  *('predict', 'convert', 'studies/agc', 'studies/architecture'),
+  *('studies/finetune', 'studies/recipe', 'studies/signal_propagation'),
+}
 # Files that import modules or run files named by strings: this test cannot see
 # which.
 BY_STRING = {'__init__.py', 'cli.py', 'experiment/command_line.py'}
@@ -67,6 +72,7 @@ HOMES: dict[str, tuple[str, ...]] = {
   'grain': ('data',),
   'haiku': ('layers', 'models'),
   'jinja2': ('report',),
+  'matplotlib': ('studies',),
   'ml_collections': ('experiment',),
   'onnx': ('export/onnx_nodes.py',),
   'orbax': ('training/checkpoint.py', 'training/checkpoint_arrays.py'),
@@ -109,10 +115,11 @@ def is_runnable(path: pathlib.Path) -> bool:
 
 
 def may_read_flags(path: pathlib.Path) -> bool:
-  # The two files in experiment/ parse arguments for other programs.
+  # These parse arguments for other programs.
   return is_runnable(path) or name_of(path) in {
     'experiment/preview.py',
     'experiment/command_line.py',
+    'studies/options.py',
   }
 
 

@@ -16,6 +16,12 @@ COVERED_BY = {
   'export/stablehlo.py': 'test_convert.py::test_program',
   'export/targets.py': 'test_convert.py::test_layouts_keep_every_bit',
   'models/types.py': 'test_style.py::test_mypy',
+  'studies/agc_figure.py': (
+    'studies/test_agc.py::test_the_panels_show_the_numbers'
+  ),
+  'studies/halves.py': 'studies/test_finetune.py::test_digits_are_divided',
+  'studies/signals.py': 'studies/test_signal_propagation.py::test_plain',
+  'studies/small.py': 'studies/test_agc.py::test_every_run_sees',
 }
 
 # Test file that mirrors no source file -> what it tests instead.

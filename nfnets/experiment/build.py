@@ -48,7 +48,10 @@ class ModelOptions(NamedTuple):
 
   stem: str | None
   width: float | None
+  widths: tuple[int, ...] | None
   depth: tuple[int, ...] | None
+  bottleneck_ratio: float | None
+  extra_conv: bool | None
   group_size: int | None
   se_ratio: float | None
   drop_rate: float | None
@@ -66,7 +69,8 @@ class _Treatment(NamedTuple):
     name: 'sgd', 'adamw' or 'lamb'.
     weight_decay: coefficient on weights; gains and biases have none.
     layer_decay: factor on the learning rate per layer; 1 disables it.
-    clipping: AGC's threshold; None disables clipping.
+    clipping: AGC's threshold; None disables it.
+    clip_norm: largest norm of the whole gradient; None: no limit.
     trainable: mask of the parameters to train; None trains all.
   """
 
@@ -74,6 +78,7 @@ class _Treatment(NamedTuple):
   weight_decay: float
   layer_decay: float
   clipping: float | None
+  clip_norm: float | None
   trainable: optimizer.Trainable | None
 
 
@@ -150,18 +155,16 @@ def lengths(config: ml_collections.ConfigDict, examples: int) -> Lengths:
       1, config_lib.steps(config.checkpoint, 'every_', examples, batch_size)
     ),
   )
+  found = (
+    f'config.train.epochs={config.train.epochs:g} of {examples} images are'
+    f' {result.total} steps of batch {batch_size}:'
+  )
   if result.total < 1:
     raise errors.UserError(
-      f'config.train.epochs={config.train.epochs:g} of {examples} images are'
-      f' {result.total} steps of batch {batch_size}: increase'
-      ' config.train.epochs or reduce config.train.batch_size'
+      f'{found} increase config.train.epochs or reduce config.train.batch_size'
     )
   if result.total > kinds.LARGE:
-    raise errors.UserError(
-      f'config.train.epochs={config.train.epochs:g} of {examples} images are'
-      f' {result.total} steps of batch {batch_size}: at most {kinds.LARGE} are'
-      ' possible'
-    )
+    raise errors.UserError(f'{found} at most {kinds.LARGE} are possible')
   if result.warmup >= result.total:
     raise errors.UserError(
       f'a warm-up of {result.warmup} steps does not fit in {result.total}'
@@ -227,6 +230,7 @@ def make_optimizer(
     layer_decay=treatment.layer_decay,
     clipping=treatment.clipping,
     clip_eps=config.optimizer.clip_eps,
+    clip_norm=treatment.clip_norm,
     trainable=treatment.trainable,
   )
 
@@ -250,6 +254,7 @@ def describe_groups(
     weight_decay=treatment.weight_decay,
     layer_decay=treatment.layer_decay,
     clipping=treatment.clipping,
+    clip_norm=treatment.clip_norm,
     trainable=treatment.trainable,
   )
 
@@ -266,6 +271,7 @@ def _treatment(
     weight_decay=config.optimizer.weight_decay,
     layer_decay=config.optimizer.layer_decay,
     clipping=config.optimizer.clipping or None,
+    clip_norm=config.optimizer.clip_norm or None,
     trainable=trained if frozen else None,
   )
 

@@ -38,6 +38,20 @@ def from_flat(values: Mapping[str, object]) -> ml_collections.ConfigDict:
   return config.lock()
 
 
+def from_changes(
+  changes: Mapping[str, kinds.Value],
+) -> ml_collections.ConfigDict:
+  """Returns settings, checked and locked.
+
+  Args:
+    changes: {full name: value} of those that are not at their defaults.
+
+  Raises:
+    UserError: as in `check`.
+  """
+  return from_flat(config_lib.flatten(config_lib.base()) | dict(changes))
+
+
 def check_values(values: Mapping[str, object]) -> dict[str, kinds.Value]:
   """Checks names and values, but not how they go together.
 
@@ -84,6 +98,13 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
       'config.train.class_weights and config.data.sampling are both balanced,'
       ' which favors rare classes twice: set one of them to its default'
     )
+  optimizer = config.optimizer
+  if optimizer.clipping and optimizer.clip_norm:
+    raise errors.UserError(
+      f'config.optimizer.clipping is {optimizer.clipping:g} and'
+      f' config.optimizer.clip_norm is {optimizer.clip_norm:g}: only one of'
+      ' them can clip the gradient; set the other to 0'
+    )
   _check_lengths(config)
   data = config.data
   if data.held_out and data.train_split != 'train':
@@ -92,7 +113,7 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
       f' config.data.held_out={data.held_out:g} divides the split train: set'
       " train_split to 'train', or held_out to 0"
     )
-  final = config.optimizer.final_learning_rate
+  final = optimizer.final_learning_rate
   peak = config_lib.peak_learning_rate(config)
   if final > peak:
     raise errors.UserError(

@@ -61,13 +61,13 @@ def parse_config(
   else:
     origin, name = workdir / workdir_lib.CONFIG, workdir.name
     values = _read_run(workdir)
-  changed = _read_changes(a for a in arguments if a not in files_given)
+  changed = read_changes(a for a in arguments if a not in files_given)
   try:
     # What is changed was checked already: an error is the file's.
     values = checks.check_values({**values, **changed})
   except errors.UserError as error:
     raise errors.UserError(f'{origin}: {error}') from error
-  _check_effects(changed, values)
+  check_effects(changed, values)
   return checks.from_flat(values), name
 
 
@@ -146,8 +146,15 @@ def _read_run(workdir: pathlib.Path) -> dict[str, Any]:
   return config_lib.flatten(config_lib.base()) | values
 
 
-def _read_changes(arguments: Iterable[str]) -> dict[str, kinds.Value]:
-  """Returns {name: value} of the arguments '--config.name=value'."""
+def read_changes(arguments: Iterable[str]) -> dict[str, kinds.Value]:
+  """Returns {name: value} of the arguments '--config.name=value'.
+
+  Args:
+    arguments: the arguments.
+
+  Raises:
+    UserError: one of them is not a setting, or its value is not allowed.
+  """
   known = list(settings.SETTINGS)
   changed: dict[str, kinds.Value] = {}
   for argument in arguments:
@@ -168,10 +175,18 @@ def _read_changes(arguments: Iterable[str]) -> dict[str, kinds.Value]:
   return changed
 
 
-def _check_effects(
+def check_effects(
   changed: Mapping[str, kinds.Value], values: Mapping[str, kinds.Value]
 ) -> None:
-  """Refuses a change that another setting makes void."""
+  """Refuses a change that another setting makes void.
+
+  Args:
+    changed: the settings that the user changed.
+    values: all settings.
+
+  Raises:
+    UserError: a change has no effect; with the remedy.
+  """
   for name in changed:
     steps, needed = name.replace('epochs', 'steps'), _NEEDS.get(name)
     if steps != name and steps not in changed and values[steps]:

@@ -170,7 +170,7 @@ def _as_float(value: int) -> float:
     return math.inf
 
 
-def flag(default: bool) -> Setting:
+def flag(default: bool | None) -> Setting:
   """Returns a setting that is True or False."""
   return Setting(default, bool)
 

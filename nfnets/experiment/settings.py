@@ -30,8 +30,14 @@ SETTINGS: dict[str, kinds.Setting] = {
   'model.stem': kinds.text(None, ('deep', '3x3', '7x7_pool', 'small')),
   # Factor on the channels of every stage.
   'model.width': kinds.number(None, above=0, most=1000),
+  # Channels of each stage, before the factor.
+  'model.widths': kinds.integers(None, 1, 2**20),
   # Blocks in each stage.
   'model.depth': kinds.integers(None, 1, 1000),
+  # Bottleneck / output channels of a block.
+  'model.bottleneck_ratio': kinds.number(None, above=0, most=1000),
+  # A second 3x3 convolution in each block.
+  'model.extra_conv': kinds.flag(None),
   # Channels per group of 3x3 convolutions; 0: dense.
   'model.group_size': kinds.integer(None),
   # Hidden / input channels of squeeze-excite; 0: none.
@@ -127,6 +133,8 @@ SETTINGS: dict[str, kinds.Setting] = {
   'optimizer.clipping': kinds.number(0.0),
   # AGC's lower bound on the norm of a unit's weights.
   'optimizer.clip_eps': kinds.number(1e-3, above=0),
+  # Largest norm of the whole gradient, instead of AGC; 0: no limit.
+  'optimizer.clip_norm': kinds.number(0.0),
   #
   # Augmented images per step, over all devices.
   'train.batch_size': kinds.integer(4096, 1),

@@ -1,7 +1,7 @@
 """SGD of the published recipes, AdamW and LAMB, each with AGC in front."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -43,6 +43,7 @@ def make_optimizer(
   layer_decay: float = 1.0,
   clipping: float | None = 0.01,
   clip_eps: float = 1e-3,
+  clip_norm: float | None = None,
   trainable: Trainable | None = None,
 ) -> optax.GradientTransformation:
   """Builds adaptive clipping and an optimizer with weight decay.
@@ -69,6 +70,8 @@ def make_optimizer(
       learning rate does.
     clipping: see `agc.adaptive_grad_clip`; None disables clipping.
     clip_eps: `eps` of `agc.adaptive_grad_clip`.
+    clip_norm: if the norm of the whole gradient, the classifier's included, is
+      larger, the gradient is scaled to this norm, after AGC; None: no limit.
     trainable: selects the parameters to train, such as `masks.head_mask`. A
       frozen parameter gets no update, has no momentum and does not count in
       the fraction of clipped units. None trains all.
@@ -92,6 +95,8 @@ def make_optimizer(
   steps = []
   if clipping is not None:
     steps.append(agc.adaptive_grad_clip(clipping, clip_eps, masks.clip_mask))
+  if clip_norm is not None:
+    steps.append(optax.clip_by_global_norm(clip_norm))
   if name == 'sgd':
     steps.append(_decayed_trace(momentum, nesterov, weight_decay))
   else:
@@ -185,6 +190,7 @@ def describe_groups(
   weight_decay: float = 2e-5,
   layer_decay: float = 1.0,
   clipping: float | None = 0.01,
+  clip_norm: float | None = None,
   trainable: Trainable | None = None,
 ) -> list[Group]:
   """Lists the parameter groups and what `make_optimizer` does to each.
@@ -195,6 +201,7 @@ def describe_groups(
     weight_decay: as in `make_optimizer`.
     layer_decay: as in `make_optimizer`.
     clipping: as in `make_optimizer`.
+    clip_norm: as in `make_optimizer`.
     trainable: as in `make_optimizer`.
 
   Returns:
@@ -216,7 +223,11 @@ def describe_groups(
   for leaf, train, decayed, clipped in rows:
     group = _group_name(train, decayed, clipped)
     sizes.setdefault(group, []).append(math.prod(leaf.shape))
-  applied = _what_applies(name, weight_decay, layer_decay, clipping)
+  limits = [] if clip_norm is None else [f'norm {clip_norm:g}']
+  agc_limit = [] if clipping is None else [f'AGC {clipping:g}']
+  applied = _what_applies(
+    name, weight_decay, layer_decay, [*agc_limit, *limits], limits
+  )
   return [
     Group(group, len(sizes[group]), sum(sizes[group]), applies)
     for group, applies in applied.items()
@@ -233,10 +244,13 @@ def _group_name(train: bool, decayed: bool, clipped: bool) -> str:
 
 
 def _what_applies(
-  name: str, weight_decay: float, layer_decay: float, clipping: float | None
+  name: str,
+  weight_decay: float,
+  layer_decay: float,
+  clip: Sequence[str],
+  head_clip: Sequence[str],
 ) -> dict[str, str]:
   """Returns {group name: what the optimizer does to it}, in printing order."""
-  clip = [] if clipping is None else [f'AGC {clipping:g}']
   decay = [f'weight decay {weight_decay:g}'] if weight_decay else []
   method = {'sgd': 'momentum', 'adamw': 'Adam', 'lamb': 'LAMB'}[name]
   layers = [] if layer_decay == 1 else [f'layer decay {layer_decay:g}']
@@ -244,6 +258,6 @@ def _what_applies(
     'weights': ', '.join([*clip, *decay, method, *layers]),
     'gains and biases': ', '.join([*clip, method, *layers]),
     # The topmost layer has the full learning rate.
-    'classifier weight': ', '.join([*decay, method]),
+    'classifier weight': ', '.join([*head_clip, *decay, method]),
     'frozen': 'nothing',
   }

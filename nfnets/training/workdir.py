@@ -24,7 +24,9 @@ _WILDCARDS = '[*?\\'
 
 
 @contextlib.contextmanager
-def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
+def claim(
+  directory: str | pathlib.Path, option: str = '--workdir'
+) -> Iterator[pathlib.Path]:
   """Locks a workdir while the context lasts.
 
   The system releases the lock when the process ends, however it ends. Call
@@ -32,6 +34,7 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
   Args:
     directory: the workdir, created if missing.
+    option: the option that chooses it, for messages.
 
   Yields:
     Its absolute path.
@@ -41,20 +44,20 @@ def claim(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
       uses it, or its path cannot be that of a checkpoint.
   """
   path = pathlib.Path(directory).absolute()
-  _check_path(str(path))
+  _check_path(str(path), option)
   try:
     path.mkdir(parents=True, exist_ok=True)
-    _check_contents(path)
+    _check_contents(path, option)
     # Not truncated: it contains the name of the run that holds the lock.
     lock = open(path / _LOCK, 'a+b', buffering=0)
   except OSError as error:
-    raise _cannot_write(path, error) from error
+    raise _cannot_write(path, error, option) from error
   with lock:
-    _lock(lock, path)
+    _lock(lock, path, option)
     yield path
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, option: str) -> None:
   """Checks that checkpoints can be written to a path and read from it.
 
   Raises:
@@ -69,7 +72,7 @@ def _check_path(path: str) -> None:
   if bad:
     raise errors.UserError(
       f'workdir {path}: Orbax, which writes the checkpoints, cannot use a path'
-      f' with {bad!r}: choose another --workdir'
+      f' with {bad!r}: choose another {option}'
     )
 
 
@@ -101,7 +104,7 @@ def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:
   return settings
 
 
-def _check_contents(path: pathlib.Path) -> None:
+def _check_contents(path: pathlib.Path, option: str) -> None:
   """Checks that the run can write all that a workdir contains.
 
   Raises:
@@ -117,24 +120,26 @@ def _check_contents(path: pathlib.Path) -> None:
       kind = 'folder' if is_folder else 'file'
       raise errors.UserError(
         f'{member} is not a {kind}: move it away, or choose another workdir'
-        ' with --workdir'
+        f' with {option}'
       )
     # The config file is replaced, which does not need this permission.
     if name != CONFIG and not os.access(member, os.W_OK):
       raise errors.UserError(
         f'{member} cannot be written (Permission denied): change its'
-        ' permissions, or choose another workdir with --workdir'
+        f' permissions, or choose another workdir with {option}'
       )
 
 
-def _cannot_write(path: pathlib.Path, error: OSError) -> errors.UserError:
+def _cannot_write(
+  path: pathlib.Path, error: OSError, option: str
+) -> errors.UserError:
   return errors.UserError(
     f'workdir {path} cannot be written ({error.strerror}): choose another '
-    'with --workdir'
+    f'with {option}'
   )
 
 
-def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
+def _lock(lock: BinaryIO, path: pathlib.Path, option: str) -> None:
   """Locks the file and writes to it which process holds the lock.
 
   Raises:
@@ -148,7 +153,7 @@ def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
     holder = text.strip() or 'unknown'
     raise errors.UserError(
       f'workdir {path} is in use by another run ({holder}): wait for it to '
-      'finish, or choose another with --workdir'
+      f'finish, or choose another with {option}'
     ) from error
   except OSError as error:
     # Some network file systems have no locks; nothing else needs them.
@@ -161,4 +166,4 @@ def _lock(lock: BinaryIO, path: pathlib.Path) -> None:
     lock.truncate(0)
     lock.write(f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
   except OSError as error:
-    raise _cannot_write(path, error) from error
+    raise _cannot_write(path, error, option) from error

@@ -83,6 +83,11 @@ def test_the_nearest_of_two_equally_similar_names_begins_alike():
       'config.optimizer.final_learning_rate',
       'is 0.001',
     ),
+    (
+      {'optimizer__clipping': 0.01, 'optimizer__clip_norm': 2.0},
+      'config.optimizer.clipping is 0.01',
+      'config.optimizer.clip_norm is 2:',
+    ),
   ],
 )
 def test_contradictions(changes, name, value):

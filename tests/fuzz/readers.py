@@ -177,7 +177,7 @@ def _metrics_seeds() -> list[mutate.Tree]:
 
 
 def _read_metrics(folder: pathlib.Path) -> None:
-  from nfnets.ablation import __main__ as ablation
+  from nfnets.studies import trials
   from nfnets.training import metrics_file
 
   path = folder / 'metrics.jsonl'
@@ -189,7 +189,7 @@ def _read_metrics(folder: pathlib.Path) -> None:
   assert [x['step'] for x in lines if x['step'] > 5] == [6]
   damaged = folder / 'metrics.jsonl.damaged'
   assert not damaged.exists() or damaged.read_bytes() == before
-  ablation.read_result(path, 32)
+  trials.read_numbers(path, 32)
 
 
 def _setting_seeds() -> list[mutate.Tree]:

@@ -176,3 +176,29 @@ def test_groups_of_shapes_without_clipping_or_decay():
     'classifier weight': (1, 18, 'momentum'),
     'frozen': (4, 72 + 8 + 5, 'nothing'),
   }
+
+
+def test_the_global_norm_limits_the_whole_gradient():
+  params, grads = example(), example(seed=100)
+  norm = float(optax.global_norm(grads))
+
+  def change(limit):
+    update = optimizer.make_optimizer(
+      1.0, momentum=0.0, weight_decay=0.0, clipping=None, clip_norm=limit
+    )
+    return update.update(grads, update.init(params), params)[0]
+
+  # The classifier's weight too.
+  chex.assert_trees_all_close(
+    change(norm / 4),
+    jax.tree.map(lambda x: -x / 4, grads),
+    rtol=helpers.RTOL_REDUCTION,
+  )
+  chex.assert_trees_all_equal(change(2 * norm), change(None))
+
+
+def test_groups_with_a_limit_of_the_norm():
+  groups = optimizer.describe_groups(
+    example(), weight_decay=0, clipping=None, clip_norm=1.5
+  )
+  assert {group.applies for group in groups} == {'norm 1.5, momentum'}

@@ -99,7 +99,7 @@ COMMANDS = {
   'benchmark': ('nfnet_f0',),
   'predict': ('--weights={}/none', 'tests/golden/README.md'),
   'convert': ('{}/none', '{}/file', '--to=timm'),
-  'ablation': ('--workdir={}', '--seeds=1', '--only=nothing'),
+  'studies.recipe': ('--out={}', '--seeds=1', '--only=nothing'),
 }
 
 

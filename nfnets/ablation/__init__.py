@@ -1,1 +1,0 @@
-"""The effect of each part of the recipe on accuracy and speed."""
