@@ -171,7 +171,8 @@ def _metrics_seeds() -> list[mutate.Tree]:
     for step in range(1, 8)
   ]
   for step in (3, 6):
-    lines.insert(step, {'step': step, 'eval/top1': 0.5, 'eval/ema_top1': 0.25})
+    found = {'eval/top1': 0.5, 'eval/loss': 0.75, 'eval/ema_top1': 0.25}
+    lines.insert(step, {'step': step, **found})
   text = ''.join(json.dumps(line) + '\n' for line in lines)
   return [{'metrics.jsonl': text.encode()}]
 
