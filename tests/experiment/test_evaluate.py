@@ -126,6 +126,7 @@ def test_a_checkpoint_has_two_lines_and_reads_the_split_once(
 
 @pytest.mark.slow
 def test_a_workdir_among_the_weights(config, model, tmp_path, capsys):
+  config.train.dtype = 'float32'
   run, workdir = tmp_path / 'run', tmp_path / 'other'
   save(run, random_params(model, 0), config)
   assert evaluate.evaluate(config, run) == 0
