@@ -9,7 +9,7 @@ import pytest
 
 from nfnets import errors
 from nfnets.data import sources
-from nfnets.experiment import build, evaluate, inputs, protocols
+from nfnets.experiment import build, evaluate, inputs, networks, protocols
 from nfnets.report import numbers
 from nfnets.weights import class_names
 from tests.data import pictures
@@ -54,7 +54,8 @@ def test_predictions_are_those_of_the_limited_logits(few):
   params = jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes
   )
-  network = evaluate._of_file('net', model, params, {}, NAMES)
+  state = networks._without_optimizer(params, {})
+  network = networks.Network(model, state, {'': 'net'}, NAMES, 'net')
   measured = evaluate._measure(config, network, few)
   outcomes = measured.outcomes['']
   batch = inputs.eval_batches(config, measured.task.source, model)[0]
