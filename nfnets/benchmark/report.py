@@ -37,9 +37,7 @@ class TimingRecord(TypedDict):
   high: float
   best: float
   runs: int
-  in_flight: NotRequired[
-    float
-  ]  # median seconds per run, with several in flight
+  in_flight: NotRequired[float]  # median per run, with several in flight
 
 
 class PeerRecord(TimingRecord):
