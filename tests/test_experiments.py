@@ -88,7 +88,7 @@ def test_only_files_for_your_own_pictures_scale_with_the_image_size():
     if config.augment.randaugment_relative:
       relative.add(name)
     eval_presets[name] = config.data.eval_preset
-  own = {'finetune.py', 'small_data.py'}
+  own = {'finetune.py', 'small_data.py:laptop', 'small_data.py:gpu'}
   assert relative == own
   timm = {name for name in eval_presets if eval_presets[name] == 'timm'}
   assert {name for name in timm if not name.startswith('cifar')} == own | {

@@ -165,7 +165,7 @@ def test_zero_disables_an_augmentation(config, alphas, images_per_example):
 def small_data(size):
   config, _ = command_line.parse_config(
     [
-      '--config=experiments/small_data.py',
+      '--config=experiments/small_data.py:gpu',
       '--config.dataset=digits',
       f'--config.data.image_size={size}',
     ]
