@@ -48,7 +48,7 @@ def get_config(variant='laptop'):
 
 
 def _set_laptop(config):
-  # F0's own stem would take half of the time.
+  # F0's own stem has more than half of the operations.
   config.model.stem = '3x3'
   config.model.depth = (1, 1, 2, 1)
   config.model.width = 0.25
@@ -56,11 +56,11 @@ def _set_laptop(config):
   config.model.stochdepth_rate = 0.1
   config.model.skip_gain_init = 0.5
   config.data.image_size = 64
-  # Half of the epochs would take as long at 64 pixels throughout.
+  # At 64 pixels throughout, an epoch would take half as long again on average.
   config.data.progressive_size = 32
   config.data.area_range = (0.35, 1.0)
   config.augment.randaugment_layers = 1
-  # Too much for a network this small in this time.
+  # Mixed images need a longer run, and a larger network.
   config.augment.mixup_alpha = 0.0
   config.augment.cutmix_alpha = 0.0
   config.optimizer.warmup_epochs = 2.0
