@@ -10,10 +10,10 @@ pictures of 64 pixels: 4,000 of them take 10 minutes on 2 cores, and 2 GiB
 (docs/pictures.md). gpu trains a half-width F0 on pictures of 128 pixels with
 stronger augmentation, which takes very long on a CPU.
 
-NFNets overfit small data sets, so both have augmentation and dropout. Skip gains
-start above 0: at a small learning rate, clipping would keep them near 0 for most
-of a short run. If there are published weights for your task, start from those:
-see finetune.py.
+NFNets overfit small data sets, so both have augmentation and dropout. Skip
+gains start above 0: at a small learning rate, clipping would keep them near 0
+for most of a short run. If there are published weights for your task, start
+from those: see finetune.py.
 
 For pictures of another size, set --config.data.image_size: the size of the
 evaluation and the distances of RandAugment follow it.
