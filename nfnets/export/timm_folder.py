@@ -112,13 +112,16 @@ def _check(config: model_config.ModelConfig) -> None:
   default = models.create_model(config.name).config
   wrong = [
     field
-    for field in ('standardize', 'folded', 'pool_shortcut', 'stem', 'padding',
+    for field in ('standardize', 'folded', 'pool_shortcut', 'padding',
                   'gamma_in_weights')
     if catalogue.timm_name(config.name)
     and getattr(config, field) != getattr(default, field)
   ]  # fmt: skip
   if config.activation not in _ACTIVATIONS:
     wrong.append('activation')
+  # timm's max pooling does not pad as a published network's convolutions do.
+  if config.stem not in ('3x3', default.stem):
+    wrong.append('stem')
   if config.stem == 'deep' and scaling.stem_channels(config) != 128:
     wrong.append('stem_width')
   plans = [plan for stage in scaling.plan_blocks(config) for plan in stage]

@@ -78,9 +78,11 @@ def _keep_input(function: Function, derivative: Function) -> Function:
   """Returns a function whose gradient keeps nothing but its input.
 
   XLA computes an expression once that appears both in the function and in its
-  derivative, and keeps the result, an array as large as the input, for the
-  backward pass. Memory traffic costs more than arithmetic, so `derivative`
-  must be written with other operations than `function`.
+  derivative, and may keep the result, an array as large as the input, for the
+  backward pass. On CPUs and GPUs memory traffic costs more than arithmetic, so
+  `derivative` must be written with other operations than `function`. On TPUs
+  arithmetic costs more, so the function's own derivative is taken, and XLA
+  decides.
 
   Args:
     function: an elementwise function.
@@ -89,6 +91,9 @@ def _keep_input(function: Function, derivative: Function) -> Function:
   Returns:
     `function`, computed in float32 for bfloat16 inputs, as is the derivative.
   """
+
+  def own_derivative(inputs: jax.Array) -> jax.Array:
+    return jax.jvp(function, (inputs,), (jnp.ones_like(inputs),))[1]
 
   @jax.custom_jvp
   def apply(inputs: jax.Array) -> jax.Array:
@@ -99,7 +104,9 @@ def _keep_input(function: Function, derivative: Function) -> Function:
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
   ) -> tuple[jax.Array, jax.Array]:
     (inputs,), (tangent,) = primals, tangents
-    slope = derivative(_wide(inputs))
+    slope = lax.platform_dependent(
+      _wide(inputs), tpu=own_derivative, default=derivative
+    )
     return apply(inputs), (_wide(tangent) * slope).astype(inputs.dtype)
 
   return jax.checkpoint(apply, prevent_cse=False)

@@ -13,13 +13,14 @@ from tests import filled, helpers
 from tests.golden import fill
 
 _NARROW = {'width': 0.125, 'depth': (1, 2, 1, 1), 'group_size': 16}
-_FAMILIES = {
-  'nfnet_f0': _NARROW | {'activation': 'gelu_erf'},
-  'test_nfnet': {},
-  'eca_nfnet_l0': {'width': 0.25, 'depth': (1, 2, 1, 1), 'group_size': 16},
-  'timm_nf_regnet_b0': {'width': 0.5},
-  'timm_nf_seresnet26': {'width': 2.0},
-}
+_FAMILIES = (
+  ('nfnet_f0', _NARROW | {'activation': 'gelu_erf'}),
+  ('nfnet_f0', _NARROW | {'activation': 'gelu_erf', 'stem': '3x3'}),
+  ('test_nfnet', {}),
+  ('eca_nfnet_l0', {'width': 0.25, 'depth': (1, 2, 1, 1), 'group_size': 16}),
+  ('timm_nf_regnet_b0', {'width': 0.5}),
+  ('timm_nf_seresnet26', {'width': 2.0}),
+)
 
 
 def _loaded(name, **options):
@@ -37,12 +38,12 @@ def _logits(loaded, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', _FAMILIES)
-def test_timm_computes_our_logits(tmp_path, name):
+@pytest.mark.parametrize('name, options', _FAMILIES)
+def test_timm_computes_our_logits(tmp_path, name, options):
   timm = helpers.timm()
   import torch
 
-  loaded = _loaded(name, **_FAMILIES[name])
+  loaded = _loaded(name, **options)
   timm_folder.write(loaded, tmp_path / 'out')
   net = timm.create_model(f'local-dir:{tmp_path}/out', pretrained=True).eval()
   assert net.pretrained_cfg['label_names'] == list(loaded.class_names)
@@ -76,6 +77,7 @@ def test_description_has_real_channels():
     ({'activation': 'soft_sign'}, 'activation'),
     ({'pool_shortcut': False}, 'pool_shortcut'),
     ({'stem_width': 64}, 'stem_width'),
+    ({'stem': '7x7_pool'}, 'stem'),
     ({'width': 0.0655, 'group_size': 1}, 'bottleneck_ratio'),
   ],
 )
