@@ -29,6 +29,7 @@ def get_config(variant='laptop'):
   config.dataset = 'folder:'
   config.model.name = 'nfnet_f0'
   config.model.group_size = 32
+  config.model.stochdepth_rate = 0.1
   config.data.eval_split = 'valid'
   # The published preset shows only the center of small images.
   config.data.eval_preset = 'timm'
@@ -53,14 +54,12 @@ def _set_laptop(config):
   config.model.depth = (1, 1, 2, 1)
   config.model.width = 0.25
   config.model.drop_rate = 0.2
-  config.model.stochdepth_rate = 0.1
   config.model.skip_gain_init = 0.5
   config.data.image_size = 64
   # At 64 pixels throughout, an epoch would take half as long again on average.
   config.data.progressive_size = 32
   config.data.area_range = (0.35, 1.0)
   config.augment.randaugment_layers = 1
-  # Mixed images need a longer run, and a larger network.
   config.augment.mixup_alpha = 0.0
   config.augment.cutmix_alpha = 0.0
   config.optimizer.warmup_epochs = 2.0
@@ -75,7 +74,6 @@ def _set_laptop(config):
 def _set_gpu(config):
   config.model.width = 0.5
   config.model.drop_rate = 0.3
-  config.model.stochdepth_rate = 0.1
   config.model.skip_gain_init = 0.2
   config.data.image_size = 128
   config.data.area_range = (0.25, 1.0)

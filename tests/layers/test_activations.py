@@ -80,6 +80,37 @@ def test_derivatives_equal_those_that_jax_generates(name):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=atol)
 
 
+@pytest.mark.parametrize(
+  'platform, ours', [('cpu', True), ('cuda', True), ('tpu', False)]
+)
+@pytest.mark.parametrize(
+  'name, operation', [('gelu', 'exponential'), ('silu', 'tanh')]
+)
+def test_only_tpus_take_the_derivative_that_jax_generates(
+  name, operation, platform, ours
+):
+  """JAX's own derivatives lack the operation that ours are written with."""
+  gradient = jax.jit(jax.grad(activations.get(name).function))
+  lowered = gradient.trace(1.0).lower(lowering_platforms=(platform,))
+  assert (f'.{operation}' in lowered.as_text()) == ours
+
+
+@pytest.mark.parametrize('name', PLAIN)
+def test_derivatives_on_tpus(name, monkeypatch):
+  monkeypatch.setattr(
+    jax.lax, 'platform_dependent', lambda *args, tpu, default: tpu(*args)
+  )
+  # No derivative of ours is used.
+  ours = activations._keep_input(PLAIN[name], lambda x: x * jnp.nan)
+  x = jnp.linspace(-8.0, 8.0, 321)
+  np.testing.assert_allclose(
+    jax.vmap(jax.grad(ours))(x),
+    jax.vmap(jax.grad(PLAIN[name]))(x),
+    rtol=1e-5,
+    atol=2e-6,
+  )
+
+
 @pytest.mark.parametrize('name', PLAIN)
 def test_bfloat16_rounds_only_the_result(name):
   x = jnp.linspace(-8.0, 8.0, 321).astype(jnp.bfloat16)
