@@ -19,6 +19,7 @@ _OPERAND = re.compile(r'%([\w.\-]+)')
 # The computations that run as often as the operation itself.
 _CALLED = re.compile(r'\b(?:to_apply|calls)=%?([\w.\-]+)')
 _BODY = re.compile(r'\bbody=%?([\w.\-]+)')
+_CONDITION = re.compile(r'\bcondition=%?([\w.\-]+)')
 _TRIPS = re.compile(r'known_trip_count[^\d]*(\d+)')
 _BRANCHES = re.compile(r'\bbranch_computations=\{([^}]*)\}')
 _BRANCH = re.compile(r'\b(?:true|false)_computation=%?([\w.\-]+)')
@@ -100,10 +101,10 @@ def shape_bytes(shape: str) -> int:
 def total(module: Module, cost: Callable[[Instruction], float]) -> float:
   """Sums a cost over the operations that a program runs.
 
-  A loop counts once per iteration, or once if the module does not contain the
-  number of iterations. A conditional counts as the mean of its branches, since
-  RandAugment draws its operations equally often. Operations inside a fusion do
-  not count.
+  A loop counts once per iteration, or once if the module does not tell the
+  number of iterations; see `_iterations`. A conditional counts as the mean of
+  its branches, since RandAugment draws its operations equally often. Operations
+  inside a fusion do not count.
 
   Args:
     module: the module.
@@ -115,17 +116,18 @@ def total(module: Module, cost: Callable[[Instruction], float]) -> float:
     return sum(map(instruction, module.computations.get(name, ())))
 
   def instruction(item: Instruction) -> float:
-    return cost(item) + _called(item, computation)
+    return cost(item) + _called(item, module, computation)
 
   return computation(module.entry)
 
 
-def _called(item: Instruction, computation: Callable[[str], float]) -> float:
+def _called(
+  item: Instruction, module: Module, computation: Callable[[str], float]
+) -> float:
   """Returns the cost of the computations that an operation runs."""
   if item.opcode == 'while':
-    trips = _TRIPS.search(item.rest)
     body = computation(_BODY.findall(item.rest)[0])
-    return body * (int(trips[1]) if trips else 1)
+    return body * _iterations(item, module)
   if item.opcode == 'conditional':
     listed = _BRANCHES.search(item.rest)
     names = listed[1].split(',') if listed else _BRANCH.findall(item.rest)
@@ -135,3 +137,26 @@ def _called(item: Instruction, computation: Callable[[str], float]) -> float:
   if item.opcode in ('call', 'async-start'):
     return sum(map(computation, _CALLED.findall(item.rest)))
   return 0
+
+
+def _iterations(loop: Instruction, module: Module) -> int:
+  """Returns the number of iterations of a loop, 1 if it is not known.
+
+  The compilers for CPUs and GPUs write it beside the loop. In a TPU's module
+  the condition compares the counter, which JAX's loops start at 0, with it.
+  """
+  if known := _TRIPS.search(loop.rest):
+    return int(known[1])
+  condition = list(
+    module.computations.get(_CONDITION.findall(loop.rest)[0], ())
+  )
+  for item in tuple(condition):
+    for name in _CALLED.findall(item.rest):
+      condition += module.computations.get(name, ())
+  limits = [
+    int(item.rest.partition(')')[0])
+    for item in condition
+    if item.opcode == 'constant' and item.shape.startswith('s32[]')
+  ]
+  below = [item for item in condition if 'direction=LT' in item.rest]
+  return limits[0] if len(limits) == len(below) == 1 else 1

@@ -71,6 +71,46 @@ def test_loops_count_per_iteration_and_branches_at_their_mean():
   assert hlo.total(hlo.parse(TEXT), negations) == 35 + 1 + 1.5 + 1.5 + 2 + 1
 
 
+# What a TPU's compiler prints.
+TPU_LOOP = """HloModule jit_f
+
+%body (s: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %neg = f32[4]{0} negate(%s)
+}
+
+%compared (i: s32[], n: s32[]) -> pred[] {
+  ROOT %lt.1 = pred[]{:T(512)} compare(%i, %n), direction=LT
+}
+
+%condition (p: (s32[], f32[4])) -> pred[] {
+  %constant.1 = s32[]{:T(128)} constant(32), metadata={op_name="jit(f)"}
+  %i.1 = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %end
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  ROOT %loop = f32[4]{0} while(%x), condition=%condition, body=%body
+}
+"""
+COMPARE = 'lt = pred[]{:T(512)} compare(%i.1, %constant.1), direction=LT'
+FUSED = 'lt = pred[] fusion(%i.1, %constant.1), kind=kLoop, calls=%compared'
+
+
+@pytest.mark.parametrize(
+  ('end', 'iterations'),
+  [
+    (COMPARE, 32),
+    (FUSED, 32),
+    # Not a counter and its limit.
+    (COMPARE.replace('LT', 'NE'), 1),
+    (f'other = s32[] constant(5)\n  ROOT %{COMPARE}', 1),
+  ],
+)
+def test_a_condition_tells_the_number_of_iterations(end, iterations):
+  module = hlo.parse(TPU_LOOP.replace('end\n', f'{end}\n', 1))
+  assert hlo.total(module, lambda item: item.opcode == 'negate') == iterations
+
+
 @pytest.mark.parametrize(
   ('shape', 'size'),
   [
