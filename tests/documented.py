@@ -111,6 +111,7 @@ JOURNEY: dict[str, tuple[str, ...]] = {
 # Commands that are only parsed, besides all that need ImageNet -> the reason.
 ONLY_PARSED = {
   'python -m nfnets.studies.agc --dataset=cifar10 --rates 0.1'
+  ' --lambdas 0.16 0.04 0.01'
   ' --out=runs/agc_cifar10': 'takes hours',
   'python -m nfnets.studies.agc --quick': 'studies/test_agc.py runs it',
   'python -m nfnets.studies.architecture --dataset=cifar10'
