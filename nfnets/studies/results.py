@@ -1,6 +1,7 @@
 """The runs of a study, and their results in results.jsonl."""
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ FILE = 'results.jsonl'
 """The name of the file in a study's folder."""
 
 _FINISHED, _DIVERGED = 'finished', 'diverged'
+_MAX_SECONDS = 1e9
 _UNSAFE = re.compile(r'[^\w.+-]+', re.ASCII)
 
 
@@ -111,8 +113,13 @@ def _parse(line: bytes) -> tuple[str, Result]:
   if not all(isinstance(x, str | int | float) for x in labels.values()):
     raise ValueError(f'the labels are {labels}')
   numbers = {str(k): float(x) for k, x in values['numbers'].items()}
+  if not all(map(math.isfinite, numbers.values())):
+    raise ValueError(f'the numbers are {numbers}')
+  seconds = float(values['seconds'])
+  if not 0 <= seconds < _MAX_SECONDS:
+    raise ValueError(f'it took {seconds:g} seconds')
   diverged = {_FINISHED: False, _DIVERGED: True}[values['outcome']]
-  result = Result(labels, numbers, diverged, float(values['seconds']), settings)
+  result = Result(labels, numbers, diverged, seconds, settings)
   return str(values['run']), result
 
 
@@ -159,12 +166,18 @@ def check_same(
     path: the file that they are from.
 
   Raises:
-    UserError: a run had other settings.
+    UserError: a run had other settings, or its labels are damaged.
   """
   default = config_lib.flatten(config_lib.base())
   for run in runs:
     if run.name not in found:
       continue
+    if found[run.name].labels != run.labels:
+      raise errors.UserError(
+        f'{path}: the run {run.name} has the labels'
+        f' {json.dumps(found[run.name].labels)[:200]}: remove its line to'
+        ' repeat it'
+      )
     differences = config_lib.differences(
       dict(found[run.name].settings), default | changed_settings(run)
     )

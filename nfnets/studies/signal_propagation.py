@@ -10,6 +10,7 @@ References:
 """
 
 import argparse
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -124,10 +125,10 @@ def _draw_panel(
   axes.set_yscale('log')
   figure.draw_curves(axes, curves, scale=1.0)
   for index, (_, group) in enumerate(_by_model(found)):
-    name = f'{analytic}_0'
-    if analytic and name in group[0].numbers:
+    numbers = group[0].numbers
+    if analytic and f'{analytic}_0' in numbers:
       line = [
-        group[0].numbers[f'{analytic}_{x}'] for x in range(_blocks(group))
+        numbers.get(f'{analytic}_{x}', math.nan) for x in range(_blocks(group))
       ]
       axes.plot(line, '--', color=figure.color(index), linewidth=1)
   axes.set_title(title, fontsize=9)

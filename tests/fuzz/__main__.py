@@ -24,6 +24,7 @@ READERS = {
   'checkpoints': 'tests.fuzz.networks:CHECKPOINTS',
   'settings': 'tests.fuzz.readers:SETTINGS',
   'metrics': 'tests.fuzz.readers:METRICS',
+  'results': 'tests.fuzz.readers:RESULTS',
 }
 
 

@@ -193,6 +193,36 @@ def _read_metrics(folder: pathlib.Path) -> None:
   trials.read_numbers(path, 32)
 
 
+@functools.cache
+def _study_runs():
+  from nfnets.studies import agc
+  from tests.studies import made
+
+  return agc.plan(made.make_options(agc, '--quick'))
+
+
+def _result_seeds() -> list[mutate.Tree]:
+  from nfnets.studies import results
+
+  numbers = {'step': 12.0, 'top1': 0.5, 'clipped': 0.25, 'clipped/3x3': 0.75}
+  with _temporary() as root:
+    for index, run in enumerate(_study_runs()):
+      settings = results.changed_settings(run)
+      found = results.Result(run.labels, numbers, index == 1, 2.5, settings)
+      results.append(root / results.FILE, run.name, found)
+    return [{results.FILE: (root / results.FILE).read_bytes()}]
+
+
+def _read_results(folder: pathlib.Path) -> None:
+  from nfnets.studies import agc_figure, results
+
+  path, runs = folder / results.FILE, _study_runs()
+  found = results.read(path)
+  results.check_same(runs, found, path)
+  ended = [found[run.name] for run in runs if run.name in found]
+  assert agc_figure.describe(ended)
+
+
 def _setting_seeds() -> list[mutate.Tree]:
   from nfnets.experiment import config as config_lib
 
@@ -239,6 +269,7 @@ IMAGES = judge.Reader(_image_seeds, _read_image)
 RECORDS = judge.Reader(_record_seeds, _read_records)
 INDEXES = judge.Reader(_index_seeds, _read_index)
 METRICS = judge.Reader(_metrics_seeds, _read_metrics)
+RESULTS = judge.Reader(_result_seeds, _read_results)
 SETTINGS = judge.Reader(
   _setting_seeds, _read_settings, lambda _: ['config.json', 'arguments']
 )

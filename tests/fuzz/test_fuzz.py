@@ -17,6 +17,7 @@ QUICK = {
   'images': 150,
   'indexes': 100,
   'metrics': 100,
+  'results': 100,
   'weights': 60,
   'snapshots': 60,
   'settings': 15,

@@ -62,7 +62,9 @@ def test_a_failed_append_leaves_the_file(tmp_path, monkeypatch):
     ({'numbers': {'top1': 'x'}}, 'ValueError'),
     ({'numbers': [1]}, 'AttributeError'),
     ({'labels': {'batch': None}}, 'the labels are'),
+    ({'numbers': {'top1': 1e999}}, 'the numbers are'),
     ({'seconds': None}, 'TypeError'),
+    ({'seconds': 1e12}, r'it took 1e\+12 seconds'),
   ],
 )
 def test_a_damaged_line_is_one_error(tmp_path, changes, reason):
@@ -87,6 +89,13 @@ def test_other_settings_are_refused(tmp_path):
   other = RUN._replace(settings={'train.batch_size': 64, 'train.steps': 9})
   with pytest.raises(errors.UserError, match='train.steps: 0 -> 9.*--out'):
     results.check_same([other], results.read(path), path)
+
+
+def test_other_labels_are_refused(tmp_path):
+  path = tmp_path / results.FILE
+  write(path, labels={'batch': 128, 'seed': 0})
+  with pytest.raises(errors.UserError, match='"batch": 128.*remove its line'):
+    results.check_same([RUN], results.read(path), path)
 
 
 def test_settings_that_do_not_matter_may_differ(tmp_path):
