@@ -6,17 +6,22 @@ holds on average over the initial weights, and the better the wider the network.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jax import lax
 from jax import numpy as jnp
+from numpy import typing as npt
 
 from nfnets.layers import activations, ws_conv
 from nfnets.models import config as model_config
 from nfnets.models import scaling
 
 _POOL_WINDOW = 9  # pixels of the stem's max pooling
+
+Map: TypeAlias = npt.NDArray[np.float64]
+"""A number for each pixel, float64[H, W]."""
 
 
 class Variances(NamedTuple):
@@ -34,11 +39,10 @@ class Variances(NamedTuple):
 
 
 class _Signal(NamedTuple):
-  """Mean and variance of a feature map, and its side in pixels."""
+  """Mean and variance of a feature map over the weights and images."""
 
-  mean: float
-  variance: float
-  size: int
+  mean: Map
+  variance: Map
 
 
 def variances(config: model_config.ModelConfig, size: int) -> list[Variances]:
@@ -54,7 +58,8 @@ def variances(config: model_config.ModelConfig, size: int) -> list[Variances]:
     - An activation keeps a variance of 1, but other variances only if it is
       homogeneous, such as ReLU.
     - Zero padding lowers the variance of 3x3 convolutions at the border, which
-      is most of a feature map of 7x7 pixels.
+      is most of a feature map of 7x7 pixels. The variance is computed pixel by
+      pixel, since the next convolution reads a border less often.
 
   Neighboring pixels stay uncorrelated, averaged over filters. Squeeze-excite
   has no effect at initialization: its gates are close to 1. The window of the
@@ -89,10 +94,19 @@ def variances(config: model_config.ModelConfig, size: int) -> list[Variances]:
     shortcut = signal.variance
     if plan.stride > 1 or plan.in_channels != plan.out_channels:
       pools = config.pool_shortcut and plan.stride > 1
-      shortcut = activated.variance / (4 if pools else 1)
-    signal = _Signal(0.0, shortcut + config.alpha**2 * residual, branch.size)
-    found.append(Variances(signal.variance, residual))
+      shortcut = (
+        _average_pool(activated.variance)
+        if pools
+        else (activated.variance[:: plan.stride, :: plan.stride])
+      )
+    variance = shortcut + config.alpha**2 * residual
+    signal = _centered(variance)
+    found.append(Variances(float(variance.mean()), float(residual.mean())))
   return found
+
+
+def _centered(variance: Map) -> _Signal:
+  return _Signal(np.zeros_like(variance), variance)
 
 
 def _stem(config: model_config.ModelConfig, size: int) -> tuple[_Signal, int]:
@@ -103,7 +117,7 @@ def _stem(config: model_config.ModelConfig, size: int) -> tuple[_Signal, int]:
   gamma = activations.get(config.activation).gamma
   # With gamma in the weights, the first convolution has it too.
   first = gamma**2 if config.gamma_in_weights else 1.0
-  signal = _Signal(0.0, first, size)
+  signal = _centered(np.full((size, size), first))
   if config.stem == 'deep':
     signal = _convolve(config, signal, 3, 2)
     for stride in (1, 1, 2):
@@ -112,7 +126,7 @@ def _stem(config: model_config.ModelConfig, size: int) -> tuple[_Signal, int]:
   signal = _convolve(config, signal, *scaling.stem_filters(config))
   if config.stem != '7x7_pool':
     return signal, 1
-  return signal._replace(size=-(-signal.size // 2)), _POOL_WINDOW
+  return _centered(signal.variance[::2, ::2]), _POOL_WINDOW
 
 
 def _activate(
@@ -123,9 +137,12 @@ def _activate(
 ) -> _Signal:
   """Applies gamma * activation * beta to the maximum of `window` normals."""
   activation = activations.get(config.activation)
-  mean, variance = moments(activation.function, signal.variance, window)
+  # Most pixels are not near the border, and equal.
+  different, where = np.unique(signal.variance.round(12), return_inverse=True)
+  found = moments(activation.function, different, window)
+  mean, variance = (x[where.reshape(signal.variance.shape)] for x in found)
   factor = activation.gamma * beta
-  return signal._replace(mean=factor * mean, variance=factor**2 * variance)
+  return _Signal(factor * mean, factor**2 * variance)
 
 
 def _convolve(
@@ -133,60 +150,68 @@ def _convolve(
 ) -> _Signal:
   """Applies standardized filters: zero sum, unit norm.
 
-  Where a fraction f of the window is inside the image, the filters' other
-  weights are lost: the variance becomes f times as large. The weights left no
-  longer have zero sum but, on average over the filters, a squared sum of
-  f (1 - f), so the mean of the inputs contributes too.
+  The variance is the mean over the window, in which padding counts as 0. Since
+  filters have zero sum, the inputs' mean contributes where it varies within
+  the window, as it does at the border.
   """
-  inside = taps_inside(config.padding, signal.size, kernel, stride)
-  # Means over the positions of f and f^2, products of both axes.
-  fraction, square = np.mean(inside) ** 2, np.mean(inside**2) ** 2
-  variance = signal.variance * fraction
-  variance += signal.mean**2 * (fraction - square)
-  return _Signal(0.0, float(variance), len(inside))
+
+  def window_means(values: Map) -> Map:
+    return means(values, config.padding, kernel, stride)
+
+  square = window_means(signal.mean**2) - window_means(signal.mean) ** 2
+  return _centered(window_means(signal.variance) + square)
 
 
-def moments(
-  function: Callable[[jax.Array], jax.Array], variance: float, window: int = 1
-) -> tuple[float, float]:
-  """Computes mean and variance of function(max(x_1, ..., x_window)).
+def means(
+  values: Map, padding: ws_conv.PaddingRule, kernel: int, stride: int
+) -> Map:
+  """Averages windows of an image, in which padding counts as 0.
 
   Args:
-    function: elementwise.
-    variance: variance of the independent x_i ~ N(0, variance).
-    window: their number.
-
-  Returns:
-    Mean and variance, by numerical integration.
-  """
-  z = np.linspace(-10.0, 10.0, 20_001)
-  below = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in z])
-  weights = np.exp(-(z**2) / 2) * below ** (window - 1)
-  weights /= weights.sum()
-  x = jnp.asarray(math.sqrt(variance) * z, jnp.float32)
-  y = np.asarray(function(x), np.float64)
-  mean = float(np.sum(weights * y))
-  return mean, float(np.sum(weights * (y - mean) ** 2))
-
-
-def taps_inside(
-  padding: ws_conv.PaddingRule, size: int, kernel: int, stride: int
-) -> np.ndarray:
-  """Returns which fraction of a window is inside the image, along one axis.
-
-  Args:
+    values: float64[H, W].
     padding: see `ws_conv.explicit_padding`.
-    size: side of the image in pixels.
     kernel: side of the window in pixels.
     stride: distance of windows in pixels.
 
   Returns:
-    float64[n], one per window.
+    float64[ceil(H / stride), ceil(W / stride)].
   """
-  count = -(-size // stride)
-  before = (kernel - 1) // 2
-  if padding == 'same':
-    before = max((count - 1) * stride + kernel - size, 0) // 2
-  first = np.arange(count) * stride - before
-  last = np.minimum(first + kernel, size)
-  return (last - np.maximum(first, 0)) / kernel
+  pads = ws_conv.explicit_padding(padding, kernel)
+  if isinstance(pads, str):
+    sides = (kernel, kernel), (stride, stride)
+    pads = lax.padtype_to_pads(values.shape, *sides, pads)
+  windows = np.lib.stride_tricks.sliding_window_view(
+    np.pad(values, pads), (kernel, kernel)
+  )
+  return windows[::stride, ::stride].mean((2, 3))
+
+
+def _average_pool(variance: Map) -> Map:
+  """Returns the variance of the means of 2x2 independent pixels."""
+  inside = means(np.ones_like(variance), 'same', 2, 2)
+  return means(variance, 'same', 2, 2) / (4 * inside**2)
+
+
+def moments(
+  function: Callable[[jax.Array], jax.Array],
+  variance: npt.ArrayLike,
+  window: int = 1,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+  """Computes mean and variance of function(max(x_1, ..., x_window)).
+
+  Args:
+    function: elementwise.
+    variance: float[...], variance of the independent x_i ~ N(0, variance).
+    window: their number.
+
+  Returns:
+    Mean and variance, float64[...], by numerical integration.
+  """
+  z = np.linspace(-10.0, 10.0, 4001)
+  below = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in z])
+  weights = np.exp(-(z**2) / 2) * below ** (window - 1)
+  weights /= weights.sum()
+  x = np.sqrt(np.asarray(variance, np.float64))[..., None] * z
+  y = np.asarray(function(jnp.asarray(x, jnp.float32)), np.float64)
+  mean = y @ weights
+  return mean, (y - mean[..., None]) ** 2 @ weights

@@ -46,23 +46,49 @@ def test_moments_against_closed_forms():
     (('same', 1, 3, 1), [1 / 3]),
   ],
 )
-def test_taps_inside_the_image(arguments, expected):
-  np.testing.assert_allclose(noise.taps_inside(*arguments), expected)
+def test_means_count_padding_as_0(arguments, expected):
+  padding, size, kernel, stride = arguments
+  found = noise.means(np.ones((size, size)), padding, kernel, stride)
+  np.testing.assert_allclose(found, np.outer(expected, expected))
+
+
+def test_means_are_those_that_a_convolution_reads():
+  values = np.random.default_rng(0).uniform(size=(7, 6))
+  for padding, stride in (('same', 2), ('symmetric', 2), ('same', 1)):
+    expected = jax.lax.conv(
+      values[None, None].astype(np.float32),
+      np.full((1, 1, 3, 3), 1 / 9, np.float32),
+      (stride, stride),
+      'SAME' if padding == 'same' else [(1, 1), (1, 1)],
+    )
+    found = noise.means(values, padding, 3, stride)
+    np.testing.assert_allclose(found, expected[0, 0], rtol=1e-5)
+
+
+def test_a_border_is_read_less_often_than_it_loses_variance():
+  # Two convolutions of unit noise and mean 0, without activation: each pixel
+  # has the fraction of the window inside the image, in turn.
+  model = models.create_model('nf_resnet50', stem='small')
+  signal = noise._centered(np.ones((12, 12)))
+  for _ in range(2):
+    signal = noise._convolve(model.config, signal, 3, 1)
+  edge = np.array([2 / 3, *[1] * 10, 2 / 3])
+  again = np.convolve(edge, np.full(3, 1 / 3), 'same')
+  np.testing.assert_allclose(signal.variance, np.outer(again, again))
 
 
 def test_without_pooling_and_borders_the_variance_is_the_assumed_one():
-  # ReLU is homogeneous, and the border of large images does not matter.
+  # ReLU is homogeneous, and the border of large images matters little.
   model = models.create_model('nf_resnet50', stem='small')
-  rows = noise.variances(model.config, 1 << 14)
+  rows = noise.variances(model.config, 1024)
   expected = signal_propagation.expected_variances(model.config)
-  # The released gamma is 0.06% too large; its square occurs 40 times.
   np.testing.assert_allclose([x.variance for x in rows], expected, rtol=0.01)
   np.testing.assert_allclose([x.residual_variance for x in rows], 1, rtol=0.02)
 
 
 def test_pooling_divides_the_variance_of_noise_by_four():
   model = models.create_model('nfnet_f0', activation='relu', alpha=1e-3)
-  variances = [x.variance for x in noise.variances(model.config, 1 << 14)]
+  variances = [x.variance for x in noise.variances(model.config, 512)]
   expected = [1.0] + [4**-1] * 2 + [4**-2] * 6 + [4**-3] * 3
   np.testing.assert_allclose(variances, expected, rtol=0.02)
 
@@ -88,7 +114,7 @@ def test_narrow_networks_are_near_the_analytic_variances(name, options):
   analytic = noise.variances(model.config, 32)
   for row, expected in zip(rows, analytic, strict=True):
     # Of 64 channels and more; the wider, the nearer.
-    np.testing.assert_allclose(row.variance, expected.variance, rtol=0.2)
+    np.testing.assert_allclose(row.variance, expected.variance, rtol=0.15)
 
 
 @pytest.mark.slow
@@ -102,7 +128,7 @@ def test_published_networks_have_the_analytic_variances(name, size):
   for row, expected in zip(rows, analytic, strict=True):
     np.testing.assert_allclose(row.variance, expected.variance, rtol=0.05)
     np.testing.assert_allclose(
-      row.residual_variance, expected.residual_variance, rtol=0.2
+      row.residual_variance, expected.residual_variance, rtol=0.1
     )
 
 
