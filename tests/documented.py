@@ -124,9 +124,9 @@ ONLY_PARSED = {
   'python -m nfnets.studies.finetune --quick': (
     'studies/test_finetune.py runs it'
   ),
-  'python -m nfnets.studies.signal_propagation': 'takes minutes',
+  'python -m nfnets.studies.signal_propagation --seeds=10': 'takes minutes',
   'python -m nfnets.studies.signal_propagation --dataset=cifar10 --size=224'
-  ' --out=runs/signal_cifar10': 'needs cifar10',
+  ' --images=32 --seeds=10 --out=runs/signal_cifar10': 'needs cifar10',
   'python -m nfnets.convert runs/digits digits.onnx --to=onnx': (
     'needs onnx, which is optional'
   ),
