@@ -57,7 +57,7 @@ SWITCHES: dict[str, dict[str, kinds.Value]] = {
   **_PARTS,
   _ALL: {k: x for part in _PARTS.values() for k, x in part.items()},
 }
-_QUICK_STEPS = 60
+_QUICK_STEPS = 24
 
 
 def main() -> int:

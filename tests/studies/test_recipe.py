@@ -56,7 +56,7 @@ def test_another_data_set_has_the_experiment_for_small_images():
   assert run.settings['model.name'] == 'nfnet_f0'
   assert run.settings['augment.flip']
   (run,) = plan('--quick', '--only', 'SAM')
-  assert run.settings['train.steps'] == 60 and not run.settings['augment.flip']
+  assert run.settings['train.steps'] == 24 and not run.settings['augment.flip']
 
 
 def test_the_table_has_means_intervals_and_medians():
