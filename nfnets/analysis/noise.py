@@ -97,7 +97,7 @@ def variances(config: model_config.ModelConfig, size: int) -> list[Variances]:
       shortcut = (
         _average_pool(activated.variance)
         if pools
-        else (activated.variance[:: plan.stride, :: plan.stride])
+        else activated.variance[:: plan.stride, :: plan.stride]
       )
     variance = shortcut + config.alpha**2 * residual
     signal = _centered(variance)
@@ -158,8 +158,8 @@ def _convolve(
   def window_means(values: Map) -> Map:
     return means(values, config.padding, kernel, stride)
 
-  square = window_means(signal.mean**2) - window_means(signal.mean) ** 2
-  return _centered(window_means(signal.variance) + square)
+  of_mean = window_means(signal.mean**2) - window_means(signal.mean) ** 2
+  return _centered(window_means(signal.variance) + of_mean)
 
 
 def means(

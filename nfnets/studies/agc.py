@@ -37,11 +37,7 @@ minutes. With the default options there are 82 runs per seed, or 9 hours; with
 runs or 3 hours. The network needs 1.7 million multiply-accumulates per image of
 16 pixels; with --config.model.width=1 --config.data.image_size=32
 --config.data.eval_size=32 28 million."""
-_SIZE = 16
-# Micro-batches of at most so many images. Batch normalization uses the
-# statistics of each, so they are the same at all batch sizes. On a CPU, whose
-# cache they fit, they take half the time of micro-batches of 512.
-_MICRO_BATCH = 64
+_SIZE = 16  # pixels
 
 
 class Grid(NamedTuple):
@@ -76,9 +72,11 @@ def main() -> int:
   """Reads the command line, then runs the study."""
   options = options_lib.read(_parser())
   runs = plan(options)
-  from nfnets.studies import runner
+  from nfnets.studies import runner, trials
 
-  return runner.study(runs, options.out, perform, agc_figure.describe, draw)
+  return runner.study(
+    runs, options.out, perform, agc_figure.describe, draw, trials.check
+  )
 
 
 def plan(options: options_lib.Options) -> list[results.Run]:
@@ -180,8 +178,7 @@ def _run(
     'model.skip_gain_init': None if norm else 0.5,
     'optimizer.clipping': float(labels.get('lambda', 0.0)),
     'optimizer.clip_norm': float(labels.get('norm', 0.0)),
-    'train.batch_size': batch,
-    'train.accumulation': -(-batch // _MICRO_BATCH),
+    **small.batches(batch),
     'seed': int(labels['seed']),
   }
   if 'rate' in labels:

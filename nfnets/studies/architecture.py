@@ -54,7 +54,9 @@ def main() -> int:
   runs = plan(options)
   from nfnets.studies import runner, trials
 
-  return runner.study(runs, options.out, trials.train, describe, draw)
+  return runner.study(
+    runs, options.out, trials.train, describe, draw, trials.check
+  )
 
 
 def plan(options: options_lib.Options) -> list[results.Run]:

@@ -32,9 +32,6 @@ Training takes 1,280,000 images for each network and seed, and fine-tuning
 minutes. There are 4 networks, two of them with 8 blocks, so 3 seeds take 2 to 3
 hours at this speed."""
 _NETWORKS = {'batch norm': 'resnet50', 'normalizer-free': 'nf_resnet50'}
-# Micro-batches, which fit a CPU's cache, and whose statistics batch
-# normalization uses.
-_MICRO_BATCH = 64
 
 
 class _Plan(NamedTuple):
@@ -69,7 +66,9 @@ def main() -> int:
 
   if not options.own.pretrain:
     halves.write(_halves(options))
-  return runner.study(runs, options.out, trials.train, describe, draw)
+  return runner.study(
+    runs, options.out, trials.train, describe, draw, trials.check
+  )
 
 
 def plan(options: options_lib.Options) -> list[results.Run]:
@@ -137,7 +136,7 @@ def _training(sizes: _Plan, dataset: str) -> Mapping[str, kinds.Value]:
     'optimizer.learning_rate': 0.1,
     'optimizer.learning_rate_batch': 256,
     'optimizer.weight_decay': 5e-5,
-    **_batches(sizes.batches[0]),
+    **small.batches(sizes.batches[0]),
     'train.label_smoothing': 0.0,
   }
 
@@ -156,15 +155,8 @@ def _fine_tuning(
     'optimizer.learning_rate': 0.02,
     'optimizer.learning_rate_batch': 0,
     'optimizer.weight_decay': 0.0,
-    **_batches(sizes.batches[1]),
+    **small.batches(sizes.batches[1]),
     'train.ema_decay': 0.99,
-  }
-
-
-def _batches(size: int) -> dict[str, kinds.Value]:
-  return {
-    'train.batch_size': size,
-    'train.accumulation': -(-size // _MICRO_BATCH),
   }
 
 

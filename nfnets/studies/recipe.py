@@ -66,7 +66,9 @@ def main() -> int:
   runs = plan(options)
   from nfnets.studies import runner, trials
 
-  return runner.study(runs, options.out, trials.train, table, draw)
+  return runner.study(
+    runs, options.out, trials.train, table, draw, trials.check
+  )
 
 
 def plan(options: options_lib.Options) -> list[results.Run]:

@@ -18,7 +18,7 @@ FILE = 'results.jsonl'
 """The name of the file in a study's folder."""
 
 _FINISHED, _DIVERGED = 'finished', 'diverged'
-_MAX_SECONDS = 1e9
+_MAX_SECONDS = 1e9  # More, times the number of runs, is no `timedelta`.
 _UNSAFE = re.compile(r'[^\w.+-]+', re.ASCII)
 
 

@@ -58,6 +58,7 @@ def study(
   perform: Perform,
   describe: Describe,
   draw: Draw,
+  check: Callable[[results.Run], None] | None = None,
 ) -> int:
   """Performs the runs that have not ended, prints the table, draws the figure.
 
@@ -70,6 +71,8 @@ def study(
     perform: performs a run.
     describe: formats the results as tables.
     draw: draws the figure, after each run.
+    check: called with every run before the first one is performed, and after
+      JAX is set up.
 
   Returns:
     The exit status: 0, or that of an interrupted run.
@@ -82,6 +85,9 @@ def study(
     checks.from_changes(run.settings)  # An error before the first run.
   compilation.prepare()
   platforms.check()
+  if check is not None:
+    for run in runs:
+      check(run)
   with workdir_lib.claim(out, '--out') as folder:
     path = folder / results.FILE
     found = results.read(path)

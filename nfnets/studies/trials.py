@@ -5,8 +5,10 @@ import math
 import pathlib
 import statistics
 
+import jax
+
 from nfnets import errors, files, weights
-from nfnets.experiment import checks
+from nfnets.experiment import build, checks
 from nfnets.experiment import train as train_lib
 from nfnets.inference import runs
 from nfnets.studies import results, runner
@@ -17,6 +19,15 @@ from nfnets.weights import tree
 LOG = 'output.txt'
 """The name of the file with the output of a run, in its folder."""
 _WEIGHTS = 'weights.safetensors'
+
+
+def check(run: results.Run) -> None:
+  """Checks what depends on the devices; see `build.check_batch_size`.
+
+  Raises:
+    UserError: devices and micro-batches do not divide the batch.
+  """
+  build.check_batch_size(checks.from_changes(run.settings), jax.device_count())
 
 
 def train(

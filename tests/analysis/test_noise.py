@@ -77,6 +77,24 @@ def test_a_border_is_read_less_often_than_it_loses_variance():
   np.testing.assert_allclose(signal.variance, np.outer(again, again))
 
 
+def test_a_mean_contributes_at_the_border_only():
+  # A filter of zero sum loses a fraction f of the window: f (1 - f) is left.
+  model = models.create_model('nf_resnet50', stem='small')
+  signal = noise._Signal(np.full((6, 6), 3.0), np.zeros((6, 6)))
+  edge = np.array([2 / 3, 1, 1, 1, 1, 2 / 3])
+  inside = np.outer(edge, edge)
+  np.testing.assert_allclose(
+    noise._convolve(model.config, signal, 3, 1).variance,
+    9 * inside * (1 - inside),
+    atol=1e-12,
+  )
+
+
+def test_the_mean_of_fewer_pixels_keeps_more_variance():
+  pooled = noise._average_pool(np.ones((3, 4)))
+  np.testing.assert_allclose(pooled, [[1 / 4, 1 / 4], [1 / 2, 1 / 2]])
+
+
 def test_without_pooling_and_borders_the_variance_is_the_assumed_one():
   # ReLU is homogeneous, and the border of large images matters little.
   model = models.create_model('nf_resnet50', stem='small')

@@ -170,8 +170,7 @@ def test_the_panels_show_the_numbers(tmp_path):
 
 TINY = (
   *('--batches', '32', '--steps=30', '--lambdas', '0.01', '--rates', '1.0'),
-  *('--seeds=1', '--config.model.width=0.25', '--config.data.image_size=16'),
-  '--config.data.eval_size=16',
+  *('--seeds=1', '--config.model.width=0.25'),
 )
 
 

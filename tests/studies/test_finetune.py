@@ -24,6 +24,8 @@ def test_each_training_is_before_its_fine_tuning():
     trains = run.labels['phase'] == 'training'
     dataset = 'cifar10' if trains else 'tf_flowers'
     assert run.settings['dataset'] == dataset and run.keep == trains
+    batch = run.settings['train.batch_size']
+    assert batch == 64 * run.settings['train.accumulation']
     if not trains:
       assert run.start in names[:index]
       start = runs[names.index(run.start)]

@@ -81,6 +81,20 @@ def test_more_seeds_continue_a_study(tmp_path):
   assert seeds(more) == [1, 2]
 
 
+def test_every_run_is_checked_before_the_first(tmp_path):
+  program = Program()
+
+  def check(run):
+    if run.labels['seed'] == 2:
+      raise errors.UserError('the last one is wrong')
+
+  with pytest.raises(errors.UserError, match='the last one'):
+    runner.study(
+      RUNS, tmp_path, program.perform, program.describe, program.draw, check
+    )
+  assert not program.performed
+
+
 @pytest.mark.parametrize(
   'outcome, numbers',
   [

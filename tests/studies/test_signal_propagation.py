@@ -52,6 +52,14 @@ def test_table_and_figure(tmp_path):
   assert (tmp_path / 'signal_propagation.png').stat().st_size < 150_000
 
 
+def test_a_missing_number_is_a_gap(tmp_path):
+  found = example()
+  del found[0].numbers['analytic_1']
+  signal_propagation.describe(found)
+  signal_propagation.draw(found, tmp_path)
+  assert (tmp_path / 'signal_propagation.png').exists()
+
+
 @pytest.mark.parametrize(
   'activation, second_moment', [('relu', 0.5), ('identity', 1)]
 )
