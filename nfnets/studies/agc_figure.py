@@ -172,15 +172,26 @@ def _draw_clipped(
   batch = batches[min(1, len(batches) - 1)]
   rates = _values(results.select(found, method=AGC), 'rate')
   reference = found[0].labels['rate'] if rates else None
+  groups = [
+    group
+    for group in _groups(results.select(found, batch=batch))
+    if group[0].labels.get('rate', reference) == reference
+  ]
   curves = []
-  for group in _groups(results.select(found, batch=batch)):
+  for index, group in enumerate(groups):
     labels = group[0].labels
-    if labels.get('rate', reference) != reference:
-      continue
-    estimates = [summary.estimate(group, f'clipped/{x}') for x in layers]
-    name = f'{labels["method"]}, lambda {labels["lambda"]:g}'
-    curves.append(figure.Curve(name, range(len(layers)), estimates))
-  figure.draw_curves(axes, curves)
+    # Side by side, so that none hides another.
+    offset = (index - (len(groups) - 1) / 2) * 0.7 / len(groups)
+    curves.append(
+      figure.Curve(
+        f'{labels["method"]}, lambda {labels["lambda"]:g}',
+        [x + offset for x in range(len(layers))],
+        [summary.estimate(group, f'clipped/{x}') for x in layers],
+      )
+    )
+  figure.draw_curves(axes, curves, joined=False)
+  # Above the panel: there are points everywhere inside.
+  axes.legend(fontsize=7, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=2)
   axes.set_xticks(range(len(layers)), layers, rotation=20, fontsize=7)
   axes.set_xlabel(f'batch size {batch:g}, middle of the run')
   axes.set_ylabel('units clipped (%)')

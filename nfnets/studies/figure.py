@@ -12,6 +12,7 @@ from nfnets import errors, files
 from nfnets.studies import summary
 
 _DPI = 110
+_MARGIN = 3  # percentage points below 0 and above 100%, for markers
 _COLORS = (
   '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000',
 )  # fmt: skip
@@ -68,7 +69,7 @@ def save(
 def draw_curves(
   axes: axes_lib.Axes,
   curves: Sequence[Curve],
-  scale: float = 100.0,
+  percent: bool = True,
   joined: bool = True,
 ) -> None:
   """Draws curves with error bars; a cross at the bottom marks divergence.
@@ -76,9 +77,11 @@ def draw_curves(
   Args:
     axes: where to draw.
     curves: the curves. A point without a run is left out.
-    scale: factor on the values; 100 draws fractions in percent.
+    percent: whether the values are fractions, drawn in percent. The axis ends
+      at 0 and 100%, also where an interval of few seeds reaches beyond.
     joined: whether to draw lines between the points.
   """
+  scale = 100 if percent else 1
   for index, curve in enumerate(curves):
     shade = color(index)
     marker = _MARKERS[index % len(_MARKERS)]
@@ -108,6 +111,9 @@ def draw_curves(
         color=shade,
         transform=axes.get_xaxis_transform(),
       )
+  if percent:
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -_MARGIN), min(high, 100 + _MARGIN))
   axes.legend(fontsize=7)
 
 

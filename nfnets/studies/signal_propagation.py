@@ -123,7 +123,7 @@ def _draw_panel(
     ys = [summary.estimate(group, f'{number}_{x}') for x in xs]
     curves.append(figure.Curve(model, xs, ys))
   axes.set_yscale('log')
-  figure.draw_curves(axes, curves, scale=1.0)
+  figure.draw_curves(axes, curves, percent=False)
   for index, (_, group) in enumerate(_by_model(found)):
     numbers = group[0].numbers
     if analytic and f'{analytic}_0' in numbers:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from matplotlib import figure as figure_lib
 
@@ -166,6 +167,12 @@ def test_the_panels_show_the_numbers(tmp_path):
   curve = axes.containers[1].lines[0]
   assert list(curve.get_xdata()) == [0.01, 0.16]
   assert [float(x) for x in curve.get_ydata()] == pytest.approx([40, 20])
+  axes = figure_lib.Figure().subplots()
+  agc_figure._draw_clipped(axes, example())
+  # Two lambdas side by side, at the stem and at 3x3 filters.
+  large, small = (bars.lines[0].get_xydata() for bars in axes.containers)
+  np.testing.assert_allclose(large.astype(float), [[-0.175, 16], [0.825, 25]])
+  np.testing.assert_allclose(small.astype(float), [[0.175, 1], [1.175, 25]])
 
 
 TINY = (

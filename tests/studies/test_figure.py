@@ -48,8 +48,22 @@ def test_curves_show_means_bars_and_divergence():
 def test_without_divergence_there_is_no_cross():
   axes = figure_lib.Figure().subplots()
   curve = figure.Curve('a', (1,), [summary.Estimate(0.5, 0.1, 3, 0)])
-  figure.draw_curves(axes, [curve], scale=1.0)
+  figure.draw_curves(axes, [curve], percent=False)
   assert not [x for x in axes.lines if x.get_marker() == 'x']
+
+
+def test_the_axis_of_fractions_ends_at_0_and_100_percent():
+  curves = [
+    figure.Curve('a', (1,), [summary.Estimate(0.9, 0.8, 2, 0)]),
+    figure.Curve('b', (1,), [summary.Estimate(0.2, 0.5, 2, 0)]),
+  ]
+  axes = figure_lib.Figure().subplots()
+  figure.draw_curves(axes, curves)
+  assert axes.get_ylim() == (-3, 103)
+  axes = figure_lib.Figure().subplots()
+  figure.draw_curves(axes, curves, percent=False)
+  low, high = axes.get_ylim()
+  assert low < -0.3 and high > 1.7
 
 
 def test_a_folder_that_is_missing_is_one_line(tmp_path):
