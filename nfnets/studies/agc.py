@@ -2,6 +2,7 @@
 
 python -m nfnets.studies.agc [--dataset=NAME] [--seeds=N] [--quick] [--out=DIR]
     [--steps=N] [--batches N ...] [--rates X ...] [--lambdas X ...]
+    [--norms X ...]
 
 References:
   Brock et al, `High-Performance Large-Scale Image Recognition Without
@@ -86,7 +87,7 @@ def plan(options: options_lib.Options) -> list[results.Run]:
     own.batches or grid.batches,
     own.rates or grid.rates,
     sorted(own.lambdas or grid.lambdas, reverse=True),
-    grid.norms,
+    own.norms or grid.norms,
     own.steps or grid.steps,
   )
   return [
@@ -201,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     ('batches', count, _FULL.batches, 'batch sizes, in ascending order'),
     ('rates', number, _FULL.rates, 'peak learning rates for 256 images'),
     ('lambdas', number, _FULL.lambdas, 'thresholds of AGC'),
+    ('norms', number, _FULL.norms, 'thresholds of the global norm'),
   ):
     values = ' '.join(f'{x:g}' for x in default)
     parser.add_argument(

@@ -81,11 +81,14 @@ def test_options_choose_the_grid():
       agc,
       *('--seeds=1', '--steps=10', '--batches', '32', '64'),
       *('--rates', '0.2', '--lambdas', '0.01', '0.04'),
+      *('--norms', '0.5', '0.1'),
     )
   )
   assert {run.labels['batch'] for run in runs} == {32, 64}
   lambdas = [x for (x,) in labels_of(runs, 'lambda') if x]
   assert lambdas == [0.04, 0.01, 0.04, 0.01, 0.01, 0.01]
+  norms = [run.settings['optimizer.clip_norm'] for run in runs]
+  assert [x for x in norms if x] == [0.5, 0.1, 0.5, 0.1]
   assert (
     find(runs, method='no clipping', batch=32).settings['train.steps'] == 20
   )
